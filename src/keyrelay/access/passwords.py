@@ -1,0 +1,63 @@
+"""Password hashes: argon2id, a few at a time, off the event loop.
+
+19 MiB and two passes is one of the settings that OWASP's password storage cheat sheet names as equally strong; it
+keeps a burst of sign-ins within a few tens of megabytes (docs/decisions/0005).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from keyrelay.errors import Unsuitable
+
+_SHORTEST = 8
+_LONGEST = 256
+_AT_ONCE = 2
+
+_hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+
+class PasswordChecker:
+    """Checks passwords, never more than two at the same time."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(_AT_ONCE)
+        # Of a password nobody knows: an unknown user costs as much time as a wrong password.
+        self._nobody: str | None = None
+
+    async def matches(self, password: str, hashed: str | None) -> bool:
+        async with self._free:
+            return await asyncio.to_thread(self._check, password, hashed)
+
+    def _check(self, password: str, hashed: str | None) -> bool:
+        if hashed is None:
+            self._nobody = self._nobody or _hasher.hash(secrets.token_hex())
+            _verify(self._nobody, password)
+            return False
+        return _verify(hashed, password)
+
+
+def hash_password(password: str) -> str:
+    """Hash a new password. Raises Unsuitable for one that is too short or too long."""
+    if not _SHORTEST <= len(password) <= _LONGEST:
+        raise Unsuitable(
+            f"A password needs {_SHORTEST} to {_LONGEST} characters.", remedy="Choose a longer one, or let keyrelay make one."
+        )
+    return _hasher.hash(password)
+
+
+def make_password() -> str:
+    """A password for a first sign-in: 100 random bits, in characters nobody mixes up, in groups."""
+    letters = "abcdefghjkmnpqrstuvwxyz23456789"
+    return "-".join("".join(secrets.choice(letters) for _ in range(5)) for _ in range(4))
+
+
+def _verify(hashed: str, password: str) -> bool:
+    try:
+        return _hasher.verify(hashed, password)
+    except (VerificationError, InvalidHashError):
+        return False

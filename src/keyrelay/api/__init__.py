@@ -1,0 +1,1 @@
+"""The HTTP contract; the only room that knows PascalCase."""

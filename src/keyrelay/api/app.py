@@ -1,0 +1,73 @@
+"""The routes: which path is what, without regard to case and a trailing slash (contract D18)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from keyrelay.api import documents, profile, security, smtp, status
+from keyrelay.api.answers import Answer
+from keyrelay.api.operations import KeyfactorStyle, OwnStyle, Resource, Services, Style, unexpected
+from keyrelay.api.quick import QuickReads
+from keyrelay.errors import MethodNotAllowed, NotFound
+
+
+class Application:
+    """The ASGI application of one process."""
+
+    def __init__(self, services: Services) -> None:
+        base_path = services.settings.base_path
+        keyfactor, self._own = KeyfactorStyle(services.settings), OwnStyle()
+        self._keyfactor: Style = keyfactor
+        self._base = base_path.lower()
+        compatible = [*smtp.resources(base_path, keyfactor, services), *security.resources(base_path, keyfactor, services)]
+        compatible += status.resources(base_path, keyfactor, services, compatible)
+        self.resources: list[Resource] = [*compatible, *profile.resources(self._own, services)]
+        routes = [Route(resource.path.lower(), resource) for resource in self.resources]
+        routes += [
+            Route("/livez", _Page(status.live)),
+            Route("/readyz", _Page(lambda: status.ready(services))),
+            Route("/", _Page(documents.to_documents)),
+            *(Route(path, _Page(page)) for path, page in documents.pages(services.settings).items()),
+        ]
+        self._router = Router(routes, redirect_slashes=False, default=self._not_found)
+        self._quick = QuickReads(compatible[0])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["path"] == self._quick.path and scope["method"] == "GET":
+            messages = self._quick.answer(scope)
+            if messages is not None:
+                start, body = messages
+                await send(start)
+                await send(body)
+                return
+        path = scope["path"].lower().rstrip("/") or "/"
+        await self._router({**scope, "path": path}, receive, send)
+
+    async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the shape of ASGI
+        path: str = scope["path"]
+        style = self._keyfactor if path.startswith(self._base + "/") or path == self._base else self._own
+        answer = style.explain(NotFound("There is nothing at this path."), str)
+        await answer.with_headers(*style.headers(None, None, path)).send(send)
+
+
+class _Page:
+    """Something that anybody may GET."""
+
+    def __init__(self, page: Callable[[], Awaitable[Answer]]) -> None:
+        self._page = page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the shape of ASGI
+        style = OwnStyle()
+        if scope["method"] not in {"GET", "HEAD"}:
+            answer = style.explain(MethodNotAllowed("Only GET is offered here.", allowed=("GET", "HEAD")), str)
+        else:
+            try:
+                answer = await self._page()
+            except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
+                answer = style.explain(unexpected(error), str)
+        await answer.send(send)

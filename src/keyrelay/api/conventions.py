@@ -1,0 +1,261 @@
+"""How requests are read: bodies, keys in any case, digits in strings, versions, entity tags (contract 1 and D21)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from keyrelay.errors import BodyTooLarge, MalformedBody, UnknownVersion, UnsupportedMediaType, Violation
+from keyrelay.profile.model import RequestHeader
+from keyrelay.secrets.model import FromPam, GivenSecret, SecretText
+
+BODY_LIMIT = 256 * 1024
+_FORM = "application/x-www-form-urlencoded"
+_JSON = re.compile(r"(text/json|application/([\w.!#$&^-]+\+)?json)", re.ASCII)
+_INT32 = 2**31
+_VERSIONS = {"1": 1, "1.0": 1, "2": 2, "2.0": 2}
+_QUOTED = re.compile(r'(W/)?"([^"]*)"')
+
+
+class Pairs(tuple[tuple[str, Any], ...]):
+    """A JSON object as it was written: keys in order, repeated ones included."""
+
+    __slots__ = ()
+
+
+async def read_fields(request: Request, *, form: bool = False) -> Pairs:
+    """The members of the request's body.
+
+    ``form``: whether a URL-encoded form will do as well as JSON (contract D20). A body without a type is read as
+    JSON (P6). Raises UnsupportedMediaType, BodyTooLarge or MalformedBody.
+    """
+    media, _, parameters = request.headers.get("content-type", "application/json").lower().partition(";")
+    media = media.strip()
+    if "charset" in parameters and not re.search(r'charset\s*=\s*"?(utf-?8|us-ascii)"?\s*(;|$)', parameters):
+        raise UnsupportedMediaType("The body's charset is not UTF-8.")
+    if form and media == _FORM:
+        return _form(await _read(request))
+    if not _JSON.fullmatch(media):
+        raise UnsupportedMediaType("The body's media type is not one that this operation reads.")
+    return parse_object(await _read(request))
+
+
+def parse_object(body: bytes) -> Pairs:
+    """Read one JSON object. Raises MalformedBody."""
+    try:
+        value = json.loads(body.decode("utf-8-sig"), object_pairs_hook=Pairs, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise MalformedBody("The body is not UTF-8.") from None
+    except RecursionError:
+        raise MalformedBody("The body is nested too deeply.") from None
+    except json.JSONDecodeError as problem:
+        place = f"line {problem.lineno}, column {problem.colno}"
+        raise MalformedBody(f"The body is not JSON: it breaks off at {place}.") from None
+    except ValueError:
+        raise MalformedBody("The body holds a number that is none or that is far too long.") from None
+    if not isinstance(value, Pairs):
+        raise MalformedBody("The body is JSON, and not an object.")
+    return value
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    declared = request.headers.get("content-length", "0")
+    too_large = BodyTooLarge(f"The body has more than {BODY_LIMIT} bytes.")
+    if declared.isdigit() and int(declared[:12]) > BODY_LIMIT:
+        raise too_large
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            raise too_large
+    return bytes(body)
+
+
+def _form(body: bytes) -> Pairs:
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
+    except ValueError:  # UnicodeError among them
+        raise MalformedBody("The body is not a URL-encoded form in UTF-8.") from None
+    return Pairs(pairs)
+
+
+def _refuse_constant(_: str) -> None:
+    raise ValueError("not JSON")
+
+
+class Fields:
+    """Reads the members of one object, and collects what is wrong with them instead of stopping at the first.
+
+    ``names`` gives for each field of ours the key that callers use. With ``exact``, keys match to the letter and an
+    unknown one is a violation; otherwise they match in any case and unknown ones are ignored (contract D21).
+    """
+
+    def __init__(self, pairs: Pairs, names: Mapping[str, str], *, exact: bool = False) -> None:
+        self._names = names
+        self._fold = (lambda key: key) if exact else str.lower
+        self._values: dict[str, Any] = {}
+        self.violations: list[Violation] = []
+        fields = {self._fold(key): field for field, key in names.items()}
+        seen: set[str] = set()
+        for key, value in pairs:
+            folded = self._fold(key)
+            field = fields.get(folded)
+            shown = field or _printable(key)
+            if folded in seen:
+                self.violations.append(Violation(shown, "duplicate", "{field} is given more than once."))
+            elif field is not None:
+                self._values[field] = value
+            elif exact:
+                self.violations.append(Violation(shown, "unknown", "{field} is not a field of this."))
+            seen.add(folded)
+
+    def has(self, field: str) -> bool:
+        return field in self._values
+
+    def text(self, field: str) -> str | None:
+        value = self._values.get(field)
+        if value is None or isinstance(value, str):
+            return value
+        return self._wrong(field, "must be text")
+
+    def integer(self, field: str) -> int | None:
+        """A whole number, or a text of digits."""
+        value = self._values.get(field)
+        if isinstance(value, str):
+            if value == "":
+                return None
+            if re.fullmatch(r"-?\d{1,10}", value, re.ASCII):
+                value = int(value)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            return self._wrong(field, "must be a whole number")
+        if not -_INT32 <= value < _INT32:
+            return self._wrong(field, "is a number beyond 32 bits", code="out_of_range")
+        return value
+
+    def flag(self, field: str) -> bool:
+        """A boolean, or the text of one; missing is false."""
+        value = self._values.get(field)
+        if isinstance(value, str):
+            value = {"": False, "true": True, "false": False}.get(value.lower(), value)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        self._wrong(field, "must be true or false")
+        return False
+
+    def secret_text(self, field: str) -> SecretText | None:
+        """A secret given as plain text (version 1)."""
+        text = self.text(field)
+        return SecretText(text) if text else None
+
+    def secret(self, field: str, names: Mapping[str, str], *, or_text: bool = False) -> GivenSecret | None:
+        """A secret object with ``secret_value``, or ``provider`` and ``parameters`` (contract 3), named as ``names``.
+
+        ``or_text``: plain text is accepted as well (contract D7).
+        """
+        value = self._values.get(field)
+        if value is None:
+            return None
+        if or_text and isinstance(value, str):
+            return self.secret_text(field)
+        if not isinstance(value, Pairs):
+            return self._wrong(field, f"must be an object with {names['secret_value']}, or {names['provider']} and "
+                                      f"{names['parameters']}")
+        inner = Fields(value, names, exact=self._fold is not str.lower)
+        text, provider, parameters = inner.text("secret_value"), inner.integer("provider"), inner.parameters()
+        for violation in inner.violations:
+            told = violation.message.replace("{field}", names.get(violation.field, violation.field))
+            self.violations.append(Violation(f"{field}.{violation.field}", violation.code, "{field}: " + told))
+        if inner.violations:
+            return None
+        if text and (provider is not None or parameters):
+            return self._wrong(
+                field,
+                f"has both a {names['secret_value']} and a reference to a provider; give one of them",
+                code="ambiguous",
+            )
+        if provider is not None:
+            return FromPam(provider, parameters)
+        return SecretText(text) if text else None
+
+    def given_secret(self, field: str, names: Mapping[str, str]) -> GivenSecret | None:
+        """Like ``secret``, for callers that say what they mean: an object that holds no secret is a violation."""
+        known = len(self.violations)
+        source = self.secret(field, names)
+        if source is None and self._values.get(field) is not None and len(self.violations) == known:
+            self._wrong(
+                field,
+                f"must hold {names['secret_value']} or {names['provider']}; leave it out to keep the secret, null clears it",
+                code="no_secret",
+            )
+        return source
+
+    def parameters(self) -> dict[str, str | None]:
+        """The instance-level parameters of a reference; their names are data, and keep their case."""
+        value = self._values.get("parameters")
+        if value is None:
+            return {}
+        pairs = value if isinstance(value, Pairs) else Pairs((("", 0),))
+        if not all(text is None or isinstance(text, str) for _, text in pairs):
+            self._wrong("parameters", "must be an object of texts")
+            return {}
+        if len(dict(pairs)) != len(pairs):
+            self._wrong("parameters", "names a parameter more than once", code="duplicate")
+        return dict(pairs)
+
+    def request_headers(self, field: str, names: Mapping[str, str]) -> tuple[RequestHeader, ...]:
+        value = self._values.get(field)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, Pairs) for item in value):
+            self._wrong(field, f"must be a list of objects with {names['name']} and {names['value']}")
+            return ()
+        headers = []
+        for item in value:
+            inner = Fields(item, names, exact=self._fold is not str.lower)
+            headers.append(RequestHeader(inner.text("name") or "", inner.text("value") or ""))
+            for violation in inner.violations:
+                told = violation.message.replace("{field}", names.get(violation.field, violation.field))
+                self.violations.append(Violation(field, violation.code, "{field}: " + told))
+        return tuple(headers)
+
+    def _wrong(self, field: str, told: str, *, code: str = "wrong_type") -> None:
+        self.violations.append(Violation(field, code, f"{{field}} {told}."))
+
+
+def _printable(key: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in key[:64]).replace("{", "(")
+
+
+def asked_version(given: Iterable[str], offered: Iterable[int]) -> int:
+    """The version asked for by the values of x-keyfactor-api-version (contract D11, P4). Raises UnknownVersion."""
+    versions = {_VERSIONS.get(value.strip()) for value in given} or {1}
+    version = versions.pop() if len(versions) == 1 else None
+    if version is None or version not in offered:
+        names = " and ".join(f"{number}.0" for number in offered)
+        raise UnknownVersion(f"This operation has version {names}; x-keyfactor-api-version asks for another.")
+    return version
+
+
+def entity_tag(tag: str, variant: str) -> str:
+    """The strong entity tag (RFC 9110 section 8.8.3) of one representation of a revision."""
+    return f'"{tag}{variant}"'
+
+
+def none_match(header: str | None, current: str) -> bool:
+    """Whether If-None-Match says that the caller has this representation already (RFC 9110 section 13.1.2)."""
+    return header is not None and (header.strip() == "*" or current.strip('"') in {tag for _, tag in _QUOTED.findall(header)})
+
+
+def match(header: str | None, tag: str) -> bool:
+    """Whether If-Match allows a change of this revision (RFC 9110 section 13.1.1); any representation of it will do."""
+    if header is None or header.strip() == "*":
+        return True
+    strong = {text for weak, text in _QUOTED.findall(header) if not weak}
+    return bool(strong & {tag, f"{tag}-v1", f"{tag}-v2"})

@@ -1,0 +1,194 @@
+"""Operations, and the resources that offer them: the one road every request takes.
+
+Method, sign-in, guard against foreign web pages, role, permission, version, handler; an error anywhere becomes one
+clear answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
+
+from keyrelay.access.identity import Identity
+from keyrelay.access.sign_in import SignIn
+from keyrelay.api.answers import PRIVATE, Answer, Header
+from keyrelay.api.conventions import asked_version
+from keyrelay.api.problems import Naming, keyfactor_answer, own_answer
+from keyrelay.errors import (
+    HeaderRequired,
+    KeyrelayError,
+    KeyUnknown,
+    MethodNotAllowed,
+    NoRole,
+    PermissionMissing,
+    Unexpected,
+)
+from keyrelay.profile.keeper import ProfileKeeper
+from keyrelay.profile.rules import Rules
+from keyrelay.settings import Settings
+from keyrelay.store.engine import Store
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the handlers work with; wired in server.py."""
+
+    settings: Settings
+    store: Store
+    keeper: ProfileKeeper
+    rules: Rules
+    sign_in: SignIn
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request whose caller may make it."""
+
+    request: Request
+    identity: Identity
+    services: Services
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a method of a resource does, in each version it has.
+
+    ``permission``: the access-control string needed; None when being signed in is enough. ``roleless``: whether an
+    identity without any role may call it. ``deprecated``: version 1 has a successor at the same address (P5).
+    """
+
+    versions: Mapping[int, Handler]
+    permission: str | None
+    deprecated: bool = False
+    roleless: bool = False
+
+
+def _our_name(field: str) -> str:
+    return field
+
+
+class Style(Protocol):
+    """What distinguishes the two APIs."""
+
+    versioned: bool
+
+    def explain(self, error: KeyrelayError, name: Naming) -> Answer: ...
+    def headers(self, operation: Operation | None, version: int | None, path: str) -> tuple[Header, ...]: ...
+
+
+class KeyfactorStyle:
+    """The compatible API: versions by header, ErrorCode and Message, the product's own headers (contract 1.7)."""
+
+    versioned = True
+
+    def __init__(self, settings: Settings) -> None:
+        self._product = (b"x-keyfactor-product-version", settings.product_version.encode())
+
+    def explain(self, error: KeyrelayError, name: Naming) -> Answer:
+        return keyfactor_answer(error, name)
+
+    def headers(self, operation: Operation | None, version: int | None, path: str) -> tuple[Header, ...]:
+        offered = (1, 2) if operation is None else tuple(operation.versions)
+        headers = [*PRIVATE, self._product]
+        headers.append((b"api-supported-versions", ", ".join(f"{number}.0" for number in offered).encode()))
+        if operation is not None and operation.deprecated and version == 1:
+            headers.append((b"deprecation", _DEPRECATED_SINCE))
+            headers.append((b"link", f'<{path}>; rel="successor-version"'.encode()))
+        return tuple(headers)
+
+
+class OwnStyle:
+    """Our own API: one version in its path, snake_case, problem documents."""
+
+    versioned = False
+
+    def explain(self, error: KeyrelayError, name: Naming) -> Answer:
+        return own_answer(error, name)
+
+    def headers(self, operation: Operation | None, version: int | None, path: str) -> tuple[Header, ...]:  # noqa: ARG002
+        return PRIVATE
+
+
+# Version 2 came with release 25.1, and version 1 was deprecated with it: 2025-01-01 (RFC 9745 wants Unix seconds).
+_DEPRECATED_SINCE = b"@1735689600"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A path and the operations on it; an ASGI application.
+
+    ``name`` gives the callers' name for one of our fields, for error messages.
+    """
+
+    path: str
+    operations: Mapping[str, Operation]
+    style: Style
+    services: Services
+    name: Naming = field(default=_our_name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        operation = self.operations.get(scope["method"])
+        version = None
+        try:
+            if operation is None:
+                raise MethodNotAllowed(
+                    f"{scope['method'][:16]} is not offered here.", allowed=tuple(sorted(self.operations))
+                )
+            identity = await self._identify(request)
+            self._admit(identity, operation)
+            version = self._version(request, operation)
+            answer = await operation.versions[version](Call(request, identity, self.services))
+        except KeyrelayError as error:
+            if isinstance(error, KeyUnknown):
+                _logger.error("request failed", extra={"facts": {"code": error.code, "message": error.message}})
+            answer = self.style.explain(error, self.name)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one clear answer
+            answer = self.style.explain(unexpected(error), self.name)
+        await answer.with_headers(*self.style.headers(operation, version, self.path)).send(send)
+
+    async def _identify(self, request: Request) -> Identity:
+        header = request.headers.get("authorization")
+        address = request.client.host if request.client else "unknown"
+        identity = await self.services.sign_in.identify(None if header is None else header.encode("latin-1"), address)
+        if "x-keyfactor-requested-with" not in request.headers:
+            strict = self.services.settings.require_requested_with and self.style.versioned
+            # Only browsers send Origin; one that knows the password would add it to a foreign page's request (D10).
+            foreign = request.method != "GET" and "origin" in request.headers
+            if strict or foreign:
+                raise HeaderRequired("The header x-keyfactor-requested-with is missing.")
+        return identity
+
+    def _admit(self, identity: Identity, operation: Operation) -> None:
+        if not identity.roles and not operation.roleless:
+            raise NoRole(f"User {identity.name} is known here and holds no role.")
+        if operation.permission is not None and not identity.may(operation.permission):
+            raise PermissionMissing(
+                f"User {identity.name} lacks a permission that this needs.",
+                remedy=f"Ask an administrator for a role with {operation.permission}",
+            )
+
+    def _version(self, request: Request, operation: Operation) -> int:
+        if not self.style.versioned:
+            return 1
+        return asked_version(request.headers.getlist("x-keyfactor-api-version"), operation.versions)
+
+
+def unexpected(error: Exception) -> Unexpected:
+    """Log what went wrong under a new correlation id, and give what the caller may be told."""
+    correlation = secrets.token_hex(8)
+    _logger.error("unexpected error", exc_info=error, extra={"facts": {"correlation_id": correlation}})
+    return Unexpected(f"keyrelay failed; nothing is wrong with the request. Correlation id {correlation}.")

@@ -1,0 +1,100 @@
+"""From an error to a status and a body, for both APIs. The only place that decides either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyrelay import errors
+from keyrelay.api.answers import JSON, Answer
+
+PROBLEM_JSON = (b"content-type", b"application/problem+json")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How one kind of error is shown: the HTTP status, and the ErrorCode of the compatible API (contract 1.6)."""
+
+    status: int
+    error_code: str
+
+
+SHOWN: dict[type[errors.KeyrelayError], Shown] = {
+    errors.BadInput: Shown(400, "0xA0110010"),
+    errors.UnknownReference: Shown(400, "0xA0110002"),
+    errors.SecretRequired: Shown(400, "0xA0110011"),
+    errors.MalformedBody: Shown(400, "0xA0110012"),
+    errors.UnknownVersion: Shown(400, "0xA0110013"),
+    errors.HeaderRequired: Shown(400, "0xA0110007"),
+    errors.SignInRequired: Shown(401, "0xA0140001"),
+    errors.NoRole: Shown(403, "0xA0140002"),
+    errors.PermissionMissing: Shown(403, "0xA0140003"),
+    errors.NotFound: Shown(404, "0xA0110014"),
+    errors.UnknownName: Shown(404, "0xA0110015"),
+    errors.MethodNotAllowed: Shown(405, "0xA0110016"),
+    errors.ProfileChanged: Shown(412, "0xA0110017"),
+    errors.SecretGone: Shown(409, "0xA0110018"),
+    errors.BodyTooLarge: Shown(413, "0xA0110019"),
+    errors.UnsupportedMediaType: Shown(415, "0xA011001A"),
+    errors.TooManyAttempts: Shown(429, "0xA0140004"),
+    errors.NotYetAvailable: Shown(501, "0xA011001B"),
+    errors.StoreUnavailable: Shown(503, "0xA011001C"),
+    errors.KeyUnknown: Shown(500, "0xA011001E"),
+    errors.Unexpected: Shown(500, "0xA011001D"),
+}
+
+Naming = Callable[[str], str]
+
+
+def shown(error: errors.KeyrelayError) -> Shown:
+    return SHOWN.get(type(error), SHOWN[errors.Unexpected])
+
+
+def keyfactor_answer(error: errors.KeyrelayError, name: Naming) -> Answer:
+    """The error body of the compatible API: exactly ErrorCode and Message."""
+    how = shown(error)
+    said = [*(error.sentences(name) if isinstance(error, errors.BadInput) else [error.message]), error.advice]
+    body = {"ErrorCode": how.error_code, "Message": " ".join(said)}
+    return Answer(how.status, _json(body), (JSON, *_headers(error)))
+
+
+def own_answer(error: errors.KeyrelayError, name: Naming) -> Answer:
+    """The error body of our own API: a problem document (RFC 9457) with our code, and the fields it is about."""
+    how = shown(error)
+    body: dict[str, object] = {
+        "type": f"/docs/errors#{error.code}",
+        "title": (type(error).__doc__ or "").partition("\n")[0],
+        "status": how.status,
+        "detail": error.message,
+        "code": error.code,
+        "remedy": error.advice,
+    }
+    if isinstance(error, errors.BadInput):
+        sentences = error.sentences(name)
+        body["detail"] = " ".join(sentences)
+        body["errors"] = [
+            {"field": violation.field, "code": violation.code, "message": sentence}
+            for violation, sentence in zip(error.violations, sentences, strict=True)
+        ]
+    return Answer(how.status, _json(body), (PROBLEM_JSON, *_headers(error)))
+
+
+def _headers(error: errors.KeyrelayError) -> tuple[tuple[bytes, bytes], ...]:
+    match error:
+        case errors.SignInRequired():
+            return ((b"www-authenticate", b'Basic realm="keyrelay", charset="UTF-8"'),)
+        case errors.MethodNotAllowed():
+            return ((b"allow", ", ".join(error.allowed).encode()),)
+        case errors.TooManyAttempts():
+            return ((b"retry-after", str(error.retry_after).encode()),)
+        case errors.BodyTooLarge():
+            # The rest of the body is still on its way; it is not read.
+            return ((b"connection", b"close"),)
+        case errors.StoreUnavailable():
+            return ((b"retry-after", b"2"),)
+    return ()
+
+
+def _json(body: dict[str, object] | dict[str, str]) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")

@@ -1,0 +1,66 @@
+"""GET /SMTP from memory: the read that clients poll.
+
+It answers only what is plain: the usual spelling of the path, credentials that were checked before, no condition,
+a profile that has not changed. Everything else takes the long road, which gives the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.types import Message, Scope
+
+from keyrelay.access.permissions import READ_SETTINGS
+from keyrelay.api.operations import Resource
+from keyrelay.api.smtp import read_answer
+from keyrelay.errors import StoreUnavailable
+from keyrelay.profile.keeper import UNCONFIGURED, Snapshot
+
+_VERSIONS = {None: 1, b"1": 1, b"1.0": 1, b"2": 2, b"2.0": 2}
+
+Messages = tuple[Message, Message]
+
+
+class QuickReads:
+    """The answers of the newest revision, encoded once."""
+
+    def __init__(self, smtp: Resource) -> None:
+        self.path = smtp.path
+        self._smtp = smtp
+        self._services = smtp.services
+        self._strict = smtp.services.settings.require_requested_with
+        self._snapshot: Snapshot | None = None
+        self._messages: Mapping[int, Messages] = {}
+        self._encode(UNCONFIGURED)
+
+    def answer(self, scope: Scope) -> Messages | None:
+        """What to send, or None when the long road has to be taken."""
+        given = scope["headers"]
+        headers = dict(given)
+        authorization = headers.get(b"authorization")
+        version = _VERSIONS.get(headers.get(b"x-keyfactor-api-version"))
+        if version is None or authorization is None or b"if-none-match" in headers or len(headers) != len(given):
+            return None
+        if self._strict and b"x-keyfactor-requested-with" not in headers:
+            return None
+        store, keeper = self._services.store, self._services.keeper
+        try:
+            store.look()
+        except StoreUnavailable:
+            return None
+        identity = self._services.sign_in.remembered(authorization)
+        if identity is None or not identity.may(READ_SETTINGS) or keeper.loaded_mark != store.marks["profile"]:
+            return None
+        if keeper.loaded is not self._snapshot:
+            self._encode(keeper.loaded)
+        return self._messages[version]
+
+    def _encode(self, snapshot: Snapshot) -> None:
+        operation = self._smtp.operations["GET"]
+        self._messages = {
+            version: read_answer(snapshot, version)
+            .with_headers(*self._smtp.style.headers(operation, version, self.path))
+            .messages
+            for version in operation.versions
+        }
+        self._snapshot = snapshot

@@ -1,0 +1,29 @@
+"""The ``keyrelay`` command. Every command is imported when it is called, and not before."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App
+
+from keyrelay import __version__
+
+app = App(
+    name="keyrelay",
+    help="One SMTP profile as a service: who your mail goes through, how it signs in there, who it is from.",
+    version=f"keyrelay {__version__}",
+)
+app.command("keyrelay.cli.serve:serve")
+
+
+def main() -> None:
+    """Run the command line; what keyrelay can explain ends in one line and exit code 1."""
+    from keyrelay.errors import KeyrelayError
+
+    try:
+        app()
+    except KeyrelayError as error:
+        print(f"keyrelay: {error.message} {error.advice} [{error.code}]", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

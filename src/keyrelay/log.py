@@ -1,0 +1,79 @@
+"""Logging: the standard library's, with redaction before anything is formatted.
+
+An event is a short fixed sentence; what varies goes into ``extra={"facts": {...}}``. Tracebacks are logged as
+places in the code (file, line, function) and the kind of error, without messages or values, because either may
+hold what a caller sent us (docs/decisions/0003).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import traceback
+from typing import Any
+
+from keyrelay.errors import KeyrelayError
+
+# At DEBUG these print statements with their parameters, or bytes from the wire.
+_TALKATIVE = ("aiosqlite", "asyncpg", "sqlalchemy", "alembic", "asyncio")
+
+
+def start(level: str, form: str) -> None:
+    """Send the log of this process to standard error, as ``text`` or ``json``, from ``level`` upwards."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if form == "json" else _Text())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """What may be told of an error: its kind, where it came through, and our own words if it is one of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    told: dict[str, Any] = {
+        "error": type(error).__qualname__,
+        "through": [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames],
+    }
+    if isinstance(error, KeyrelayError):
+        told["message"] = error.message
+    elif isinstance(error, OSError) and error.strerror:
+        told["message"] = error.strerror
+    return told
+
+
+def _facts(record: logging.LogRecord) -> dict[str, Any]:
+    facts = dict(getattr(record, "facts", {}))
+    if record.exc_info and record.exc_info[1] is not None:
+        facts.update(failure(record.exc_info[1]))
+    return facts
+
+
+def _stamp(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": _stamp(record),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+        }
+        return json.dumps(line | _facts(record), default=str, ensure_ascii=False)
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        facts = "".join(f" {name}={value!r}" for name, value in _facts(record).items())
+        # One event is one line, whatever a caller put into a name.
+        message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        return f"{_stamp(record)} {record.levelname.lower():7} {message}{facts}"

@@ -1,0 +1,1 @@
+"""The one SMTP profile: what it is, what makes it valid, and how it is kept."""

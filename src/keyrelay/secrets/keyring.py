@@ -1,0 +1,148 @@
+"""Encryption at rest: data keys, each wrapped by the master key, encrypt the values.
+
+AES-256-GCM with a random nonce. The associated data names the place a value belongs to (table, row, field,
+destination, key), so a ciphertext that is moved anywhere else does not open.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from keyrelay.errors import KeyUnknown, MasterKeyMissing, MasterKeyWrong
+from keyrelay.secrets.master import MasterKey
+from keyrelay.secrets.model import SecretText
+from keyrelay.store.engine import Change, Row, Store
+
+_NONCE_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a sealed value belongs; it opens nowhere else."""
+
+    table: str
+    row: str
+    field: str
+    destination: str
+
+    def associated_data(self, key_id: int) -> bytes:
+        return json.dumps([self.table, self.row, self.field, self.destination, key_id]).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A ciphertext (nonce first) and the data key it was made with."""
+
+    key_id: int
+    content: bytes
+
+
+class Keyring:
+    """The data keys of this database, opened. The newest one seals."""
+
+    def __init__(self, masters: tuple[MasterKey, ...]) -> None:
+        """``masters``: the master key, then the previous one while it is being replaced."""
+        self._masters = {master.id: master for master in masters}
+        self._newest = masters[0] if masters else None
+        self._keys: Mapping[int, AESGCM] = {}
+        self._mark = -1
+
+    @property
+    def current(self) -> int:
+        """Id of the data key that seals."""
+        return max(self._keys)
+
+    async def refresh(self, store: Store, *, needed: int | None = None) -> None:
+        """Learn of keys that another process made, at the latest when one of them is ``needed``.
+
+        Raises MasterKeyMissing or MasterKeyWrong when a key of the database cannot be opened.
+        """
+        mark = store.marks["keys"]
+        if mark == self._mark and (needed is None or needed in self._keys):
+            return
+        rows = await store.rows("SELECT id, master_id, wrapped FROM data_key")
+        self._keys = {row[0]: self._unwrap(row) for row in rows}
+        self._mark = mark
+
+    def seal(self, text: SecretText, place: Place) -> Sealed:
+        key_id = self.current
+        nonce = os.urandom(_NONCE_BYTES)
+        content = self._keys[key_id].encrypt(nonce, text.reveal().encode(), place.associated_data(key_id))
+        return Sealed(key_id, nonce + content)
+
+    def open(self, sealed: Sealed, place: Place) -> SecretText:
+        """Raise KeyUnknown when the value's data key is gone, or the value is not the one sealed for this place."""
+        key = self._keys.get(sealed.key_id)
+        if key is None:
+            raise KeyUnknown(f"The {place.field} was encrypted with data key {sealed.key_id}, which is not there.")
+        nonce, content = sealed.content[:_NONCE_BYTES], sealed.content[_NONCE_BYTES:]
+        try:
+            return SecretText(key.decrypt(nonce, content, place.associated_data(sealed.key_id)).decode())
+        except InvalidTag:
+            raise KeyUnknown(
+                f"The stored {place.field} is damaged or was moved here from another place.",
+                remedy="Give the secret again; if the database was edited or restored in parts, restore it whole.",
+            ) from None
+
+    async def add_key(self, change: Change) -> int:
+        """Make a new data key, wrapped by the newest master key, and give its id."""
+        if self._newest is None:
+            raise MasterKeyMissing("There is no master key.")
+        ((key_id,),) = await change.rows("SELECT COALESCE(MAX(id), 0) + 1 FROM data_key")
+        key = AESGCM.generate_key(bit_length=256)
+        await change.run(
+            "INSERT INTO data_key (id, master_id, wrapped, made_at) VALUES ($1, $2, $3, $4)",
+            key_id,
+            self._newest.id,
+            _wrap(key, key_id, self._newest),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        return int(key_id)
+
+    async def rewrap(self, change: Change) -> int:
+        """Protect every data key with the newest master key; give the number that another one protected."""
+        assert self._newest is not None  # noqa: S101 - a keyring that could open its keys has one
+        rows = await change.rows("SELECT id, master_id, wrapped FROM data_key WHERE master_id <> $1", self._newest.id)
+        for key_id, master_id, wrapped in rows:
+            key = _unwrap(bytes(wrapped), key_id, self._masters[master_id])
+            await change.run(
+                "UPDATE data_key SET master_id = $1, wrapped = $2 WHERE id = $3",
+                self._newest.id,
+                _wrap(key, key_id, self._newest),
+                key_id,
+            )
+        return len(rows)
+
+    def _unwrap(self, row: Row) -> AESGCM:
+        key_id, master_id, wrapped = row
+        if not self._masters:
+            raise MasterKeyMissing("The database holds encrypted secrets, and no master key was found.")
+        master = self._masters.get(master_id)
+        if master is None:
+            raise MasterKeyWrong("The master key is not the one that protects this database.")
+        return AESGCM(_unwrap(bytes(wrapped), key_id, master))
+
+
+def _wrap(key: bytes, key_id: int, master: MasterKey) -> bytes:
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + AESGCM(master.key).encrypt(nonce, key, _wrapping(key_id, master))
+
+
+def _unwrap(wrapped: bytes, key_id: int, master: MasterKey) -> bytes:
+    try:
+        return AESGCM(master.key).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _wrapping(key_id, master))
+    except InvalidTag:
+        raise MasterKeyWrong(
+            f"Data key {key_id} in the database is damaged.", remedy="Restore the database from a backup."
+        ) from None
+
+
+def _wrapping(key_id: int, master: MasterKey) -> bytes:
+    return json.dumps(["data_key", key_id, master.id]).encode()

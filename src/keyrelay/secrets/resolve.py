@@ -1,0 +1,22 @@
+"""A secret source becomes a SecretText at the moment of use, and not before."""
+
+from __future__ import annotations
+
+from keyrelay.errors import UnknownReference, Violation
+from keyrelay.secrets import stored
+from keyrelay.secrets.keyring import Keyring
+from keyrelay.secrets.model import GivenSecret, SecretText, Stored
+from keyrelay.store.engine import Store
+
+
+async def resolve(store: Store, keyring: Keyring, source: GivenSecret, *, destination: str) -> SecretText:
+    """The secret itself, to be sent to ``destination`` and nowhere else."""
+    match source:
+        case SecretText():
+            return source
+        case Stored():
+            return await stored.reveal(store, keyring, source, destination=destination)
+        case _:
+            raise UnknownReference(
+                (Violation("provider", "unknown_reference", f"PAM provider {source.provider} does not exist."),)
+            )

@@ -1,0 +1,61 @@
+"""``keyrelay keys rotate``: a new data key, every secret encrypted with it, the old keys thrown away.
+
+Each step is one transaction that leaves everything readable, so it may be interrupted anywhere; the next rotation
+takes along what an interrupted one left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyrelay.secrets import stored
+from keyrelay.secrets.keyring import Keyring
+from keyrelay.store.engine import Conflict, Store
+
+_BATCH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """What a rotation did: the key in use now, secrets encrypted anew, keys whose master changed, keys thrown away."""
+
+    key_id: int
+    resealed: int
+    rewrapped: int
+    dropped: int
+
+
+async def rotate(store: Store, keyring: Keyring, progress: Callable[[int], None] = lambda _: None) -> Rotated:
+    """Run a whole rotation; ``progress`` is told the number of secrets encrypted anew so far."""
+    async with store.change("keys") as change:
+        rewrapped = await keyring.rewrap(change)
+        await keyring.add_key(change)
+    await keyring.refresh(store)
+    resealed = 0
+    while batch := await _reseal_batch(store, keyring):
+        resealed += batch
+        progress(resealed)
+    return Rotated(keyring.current, resealed, rewrapped, await _drop_unused(store, keyring))
+
+
+async def _reseal_batch(store: Store, keyring: Keyring) -> int:
+    async with store.change("keys") as change:
+        rows = await change.rows(
+            "SELECT id, field, destination, key_id, sealed FROM stored_secret WHERE key_id <> $1 LIMIT $2",
+            keyring.current,
+            _BATCH,
+        )
+        for row in rows:
+            await stored.reseal(change, keyring, row)
+    return len(rows)
+
+
+async def _drop_unused(store: Store, keyring: Keyring) -> int:
+    try:
+        async with store.change("keys") as change:
+            return await change.run(
+                "DELETE FROM data_key WHERE id < $1 AND id NOT IN (SELECT key_id FROM stored_secret)", keyring.current
+            )
+    except Conflict:
+        return 0  # a node that had not heard of the new key just used the old one; the next rotation takes it along

@@ -1,0 +1,245 @@
+"""The composition root: settings become a wired node, and a node becomes a listening server."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Self
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from keyrelay import log, settings
+from keyrelay.access import accounts
+from keyrelay.access.passwords import make_password
+from keyrelay.access.sign_in import SignIn
+from keyrelay.access.throttle import Throttle
+from keyrelay.errors import (
+    CannotListen,
+    MasterKeyMissing,
+    PlainHttpRefused,
+    PortInUse,
+    TlsUnusable,
+)
+from keyrelay.profile.keeper import ProfileKeeper
+from keyrelay.profile.rules import Rules
+from keyrelay.secrets import master
+from keyrelay.secrets.keyring import Keyring
+from keyrelay.secrets.master import MasterKey
+from keyrelay.secrets.model import SecretText
+from keyrelay.settings import Settings
+from keyrelay.store.engine import Store, open_store
+
+FIRST_USER = "admin"
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Everything a command or a server process works with.
+
+    ``first_password``: the password just generated for the first user, to be shown once; None at all later starts.
+    """
+
+    settings: Settings
+    store: Store
+    keyring: Keyring
+    keeper: ProfileKeeper
+    first_password: SecretText | None
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Self:
+        """Open the store, the keys and, on first start, make the first user. Raises CannotStart."""
+        store = await open_store(settings)
+        try:
+            keyring = await _open_keyring(settings, store)
+            password = await _first_user(settings, store)
+        except BaseException:
+            await store.close()
+            raise
+        keeper = ProfileKeeper(store, keyring, secrets_kept=settings.history_secrets)
+        return cls(settings, store, keyring, keeper, password)
+
+    def application(self) -> ASGIApp:
+        from keyrelay.api.app import Application
+        from keyrelay.api.operations import Services
+
+        rules = Rules(allow_insecure_sign_in=self.settings.allow_insecure_sign_in)
+        sign_in = SignIn(self.store, Throttle())
+        return Application(Services(self.settings, self.store, self.keeper, rules, sign_in))
+
+    async def close(self) -> None:
+        await self.store.close()
+
+
+async def _open_keyring(settings: Settings, store: Store) -> Keyring:
+    masters = _masters(settings)
+    if not masters and not await store.rows("SELECT 1 FROM data_key LIMIT 1"):
+        masters = (master.create_file(settings.data_dir),)
+    keyring = Keyring(masters)
+    async with store.change("keys") as change:
+        if not await change.rows("SELECT 1 FROM data_key LIMIT 1"):
+            await keyring.add_key(change)
+    await keyring.refresh(store)
+    return keyring
+
+
+def _masters(settings: Settings) -> tuple[MasterKey, ...]:
+    if settings.master_key is not None:
+        newest: MasterKey | None = MasterKey.read(settings.master_key, "KEYRELAY_MASTER_KEY")
+    else:
+        newest = master.read_file(settings.data_dir)
+    if settings.previous_master_key is None:
+        return (newest,) if newest else ()
+    if newest is None:
+        raise MasterKeyMissing("KEYRELAY_PREVIOUS_MASTER_KEY is set, and there is no new master key.")
+    return newest, MasterKey.read(settings.previous_master_key, "KEYRELAY_PREVIOUS_MASTER_KEY")
+
+
+async def _first_user(settings: Settings, store: Store) -> SecretText | None:
+    """Make the first user when there is none; give its password if it was generated."""
+    if await store.rows("SELECT 1 FROM account LIMIT 1"):
+        return None
+    given = settings.admin_password
+    password = SecretText(given or make_password())
+    async with store.change("access") as change:
+        if await accounts.any_account(change):
+            return None  # another node was faster
+        await accounts.ensure_administrator_role(change)
+        await accounts.add_account(change, FIRST_USER, password, (accounts.ADMINISTRATOR,))
+    return None if given else password
+
+
+# --- Listening -----------------------------------------------------------------------------------------------
+
+
+class Served:
+    """A node as an ASGI application with a life cycle, for one server process."""
+
+    def __init__(self, settings: Settings, node: Node | None = None) -> None:
+        self._settings = settings
+        self._node = node
+        self._application: ASGIApp | None = None if node is None else node.application()
+
+    # Not a coroutine of its own: one frame less on every request.
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> object:
+        if scope["type"] == "lifespan":
+            return self._live(receive, send)
+        assert self._application is not None  # noqa: S101 - the server waits for the start-up to complete
+        return self._application(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        if self._node is None:
+            self._node = await Node.open(self._settings)
+            self._application = self._node.application()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._node.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def worker() -> Served:
+    """The application of one of several server processes; the first process has passed the settings on."""
+    read = settings.read(os.environ)
+    log.start(read.log_level, read.log_format)
+    return Served(read)
+
+
+def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:
+    """Listen until told to stop. ``announce`` is told the URL and the node once the port is ours.
+
+    Raises CannotStart for everything that keeps the server from starting.
+    """
+    import uvicorn
+    import uvloop
+
+    log.start(chosen.log_level, chosen.log_format)
+    tls = _tls(chosen)
+    listener = _listen(chosen, tls=tls is not None)
+    host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
+    url = f"{'https' if tls else 'http'}://{host}:{listener.getsockname()[1]}"
+    common: dict[str, object] = {
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "interface": "asgi3",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": 10,
+    }
+    if tls:
+        common |= {"ssl_certfile": tls[0], "ssl_keyfile": tls[1]}
+
+    async def run_one() -> None:
+        node = await Node.open(chosen)
+        announce(url, node)
+        server = uvicorn.Server(uvicorn.Config(Served(chosen, node), **common))  # type: ignore[arg-type]  # see common
+        await server.serve(sockets=[listener])
+
+    async def prepare() -> None:
+        node = await Node.open(chosen)
+        announce(url, node)
+        await node.close()
+
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    if chosen.workers == 1:
+        with runner:
+            runner.run(run_one())
+        return
+    with runner:
+        runner.run(prepare())
+    from uvicorn.supervisors import Multiprocess
+
+    config = uvicorn.Config("keyrelay.server:worker", factory=True, workers=chosen.workers, **common)  # type: ignore[arg-type]  # see common
+    Multiprocess(config, sockets=[listener]).run()
+
+
+def _listen(chosen: Settings, *, tls: bool) -> socket.socket:
+    if not tls and not chosen.allow_plain_http and not _is_loopback(chosen.host):
+        raise PlainHttpRefused(f"keyrelay does not listen on {chosen.host} without TLS: passwords would be readable.")
+    try:
+        found = socket.getaddrinfo(chosen.host, chosen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as problem:
+        if problem.errno == errno.EADDRINUSE:
+            raise PortInUse(f"Port {chosen.port} on {chosen.host} is in use by another program.") from problem
+        raise CannotListen(f"Cannot listen on {chosen.host} port {chosen.port}: {problem.strerror}.") from problem
+    listener.set_inheritable(True)
+    return listener
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tls(chosen: Settings) -> tuple[Path, Path] | None:
+    if chosen.self_signed:
+        from keyrelay.self_signed import certificate_for
+
+        return certificate_for(chosen.data_dir, chosen.host)
+    if chosen.tls_cert is None or chosen.tls_key is None:
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chosen.tls_cert, chosen.tls_key, password=lambda: b"")
+    except (OSError, ssl.SSLError) as problem:
+        raise TlsUnusable(f"The certificate {chosen.tls_cert} with key {chosen.tls_key} cannot be used: {problem.strerror}.") from problem
+    return chosen.tls_cert, chosen.tls_key

@@ -1,0 +1,238 @@
+"""Every setting of keyrelay, read once from the environment into one frozen value.
+
+A setting is a field of :class:`Settings`; its variable, default, meaning and parser stand in the field itself, and
+``docs/reference/settings.md`` is generated from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from keyrelay.errors import SettingsInvalid
+
+PREFIX = "KEYRELAY_"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Variable:
+    """How one setting is read: its variable, what it means, and whether it is a secret (then a _FILE twin exists)."""
+
+    meaning: str
+    parse: Callable[[str], Any]
+    default_text: str
+    secret: bool = False
+
+
+def _setting(
+    meaning: str, parse: Callable[[str], Any], default: Any, *, secret: bool = False, default_text: str | None = None
+) -> Any:
+    text = default_text if default_text is not None else "none" if default is None else str(default)
+    variable = Variable(meaning, parse, text, secret=secret)
+    return dataclasses.field(default=default, repr=not secret, metadata={"variable": variable})
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() in {"yes", "true", "on", "1"}:
+        return True
+    if text.lower() in {"no", "false", "off", "0"}:
+        return False
+    raise ValueError("must be yes or no")
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError("must be one of " + ", ".join(words))
+        return text.lower()
+
+    return parse
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _base_path(text: str) -> str:
+    path = "/" + text.strip("/")
+    if not re.fullmatch(r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", path) or path.lower().startswith(("/api", "/docs")):
+        raise ValueError("must be a plain path such as /KeyfactorAPI, and none of our own (/api, /docs)")
+    return path
+
+
+def _product_version(text: str) -> str:
+    if not re.fullmatch(r"\d{1,5}(\.\d{1,5}){3}", text, re.ASCII):
+        raise ValueError("must be four numbers with dots, such as 11.6.0.0")
+    return text
+
+
+def _database_url(text: str) -> str:
+    scheme = urlsplit(text).scheme
+    if scheme == "sqlite":
+        if not text.startswith("sqlite:///") or text == "sqlite:///":
+            raise ValueError("must name a file, as in sqlite:///keyrelay.db or sqlite:////var/lib/keyrelay/keyrelay.db")
+    elif scheme not in {"postgresql", "postgres"}:
+        raise ValueError("must begin with sqlite:/// or postgresql://")
+    return text
+
+
+def _text(text: str) -> str:
+    return text
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the operator has decided. Secret settings are left out of its representation."""
+
+    data_dir: Path = _setting(
+        "Directory for the SQLite database, the master key file and self-signed certificates. Made on first start, "
+        "readable by its owner alone.",
+        Path,
+        Path(".keyrelay"),
+    )
+    database_url: str | None = _setting(
+        "Where the data is kept: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/DATABASE` (libpq parameters such "
+        "as `sslmode=verify-full` work).",
+        _database_url,
+        None,
+        secret=True,
+        default_text="keyrelay.db in the data directory",
+    )
+    master_key: str | None = _setting(
+        "Key that protects all stored secrets: 32 random bytes in base64 (`openssl rand -base64 32`). Without it, "
+        "`master.key` in the data directory is used, and made on first start.",
+        _text,
+        None,
+        secret=True,
+        default_text="master.key in the data directory",
+    )
+    previous_master_key: str | None = _setting(
+        "The old master key, while it is being replaced: set both, restart every node, run `keyrelay keys rotate`, "
+        "and take this one away.",
+        _text,
+        None,
+        secret=True,
+    )
+    admin_password: str | None = _setting(
+        "Password of the user `admin`, made on first start when there are no users. Without it one is generated and "
+        "shown once.",
+        _text,
+        None,
+        secret=True,
+        default_text="generated",
+    )
+    host: str = _setting("Address to listen on.", _text, "127.0.0.1")
+    port: int = _setting("Port to listen on; 0 takes any free one and prints it.", _number(0, 65535), 8080)
+    workers: int = _setting("Server processes.", _number(1, 64), 1)
+    tls_cert: Path | None = _setting("PEM file with our certificate and its chain; with it keyrelay speaks https.", Path, None)
+    tls_key: Path | None = _setting("PEM file with the private key of that certificate.", Path, None)
+    self_signed: bool = _setting(
+        "Speak https with a certificate from an own authority, made in the data directory on first start.",
+        _yes_or_no,
+        False,
+        default_text="no",
+    )
+    allow_plain_http: bool = _setting(
+        "Allow http without TLS on addresses other than loopback. Passwords then cross that network readable by "
+        "anyone on it.",
+        _yes_or_no,
+        False,
+        default_text="no",
+    )
+    allow_insecure_sign_in: bool = _setting(
+        "Allow credentials to be sent to the relay or token endpoint over an unencrypted or unverified connection.",
+        _yes_or_no,
+        False,
+        default_text="no",
+    )
+    base_path: str = _setting("Path of the compatible API.", _base_path, "/KeyfactorAPI")
+    product_version: str = _setting(
+        "Value of X-Keyfactor-Product-Version. kfutil refuses to change PAM providers when its first number is 12 or "
+        "more.",
+        _product_version,
+        "11.6.0.0",
+    )
+    require_requested_with: bool = _setting(
+        "Refuse every request without the header x-keyfactor-requested-with, as the original does.",
+        _yes_or_no,
+        False,
+        default_text="no",
+    )
+    history_secrets: int = _setting(
+        "How many of the newest profiles keep their stored secrets, so that they can be restored. Older ones keep "
+        "their history, and their secrets are erased.",
+        _number(2, 1000),
+        20,
+    )
+    log_level: str = _setting("Least important messages that are logged.", _one_of("debug", "info", "warning", "error"), "info")
+    log_format: str = _setting("`text` for people, `json` for machines.", _one_of("text", "json"), "text")
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        """The SQLite database file, or None when PostgreSQL is used."""
+        if self.database_url is None:
+            return self.data_dir / "keyrelay.db"
+        if self.database_url.startswith("sqlite:///"):
+            return Path(self.database_url.removeprefix("sqlite:///"))
+        return None
+
+
+def variables() -> list[tuple[str, str, Variable]]:
+    """(variable name, field name, how it is read) of every setting, in the order of this file."""
+    return [
+        (PREFIX + field.name.upper(), field.name, field.metadata["variable"]) for field in dataclasses.fields(Settings)
+    ]
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """Read the settings.
+
+    An empty variable counts as unset. Raises SettingsInvalid with every problem at once, a misspelt KEYRELAY_ name
+    included; the value of a secret is never repeated.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    known: set[str] = set()
+    for name, field, variable in variables():
+        known.add(name)
+        if variable.secret:
+            known.add(name + "_FILE")
+        try:
+            text = _given(environ, name, variable)
+            if text is not None:
+                values[field] = variable.parse(text)
+        except ValueError as problem:
+            problems.append(f"{name} {problem}")
+    problems.extend(
+        f"{name} is not a setting of keyrelay" for name in sorted(environ) if name.startswith(PREFIX) and name not in known
+    )
+    if (values.get("tls_cert") is None) != (values.get("tls_key") is None):
+        problems.append("KEYRELAY_TLS_CERT and KEYRELAY_TLS_KEY belong together")
+    if values.get("self_signed") and values.get("tls_cert") is not None:
+        problems.append("KEYRELAY_SELF_SIGNED and KEYRELAY_TLS_CERT exclude each other")
+    if problems:
+        raise SettingsInvalid("; ".join(problems) + ".")
+    return Settings(**values)
+
+
+def _given(environ: Mapping[str, str], name: str, variable: Variable) -> str | None:
+    direct = environ.get(name) or None
+    path = environ.get(name + "_FILE") or None if variable.secret else None
+    if path is None:
+        return direct
+    if direct is not None:
+        raise ValueError(f"and {name}_FILE exclude each other")
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "not UTF-8 text"
+        raise ValueError(f"cannot be read from {path}: {reason}") from None

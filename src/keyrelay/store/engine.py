@@ -1,0 +1,73 @@
+"""Which database, and what every database here can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from keyrelay.settings import Settings
+
+Row = Sequence[Any]
+Topic = Literal["access", "keys", "profile"]
+
+
+class Conflict(Exception):  # noqa: N818 - an answer of the database, which the caller expects and handles
+    """A constraint of the database refused the change; nothing was changed."""
+
+
+class Change(Protocol):
+    """A transaction under way."""
+
+    async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
+        """Run a statement and give the rows it returns."""
+
+    async def run(self, sql: str, *values: Any) -> int:
+        """Run a statement and give the number of rows it changed."""
+
+
+class Store(Protocol):
+    """A database, open and at the newest schema.
+
+    ``marks`` holds a number for each topic, which grows with every change to it. It is replaced, never altered,
+    so a reader may keep it and compare. All methods raise StoreUnavailable when the database does not answer.
+    """
+
+    marks: Mapping[Topic, int]
+
+    def look(self) -> None:
+        """Bring ``marks`` up to date as far as that costs no waiting. Cheap enough for every request.
+
+        SQLite: exact, whichever process made the change. PostgreSQL: as of the last notification or poll, which is
+        less than a second ago; raises when the database has not answered for longer than staleness is accepted.
+        """
+
+    async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
+        """Run one reading statement outside any transaction."""
+
+    def change(self, *topics: Topic) -> AbstractAsyncContextManager[Change]:
+        """One transaction; changes that share a topic run one after the other, on all nodes.
+
+        When the block ends without an error the change is durable, and ``marks`` here are up to date.
+        """
+
+    async def ping(self) -> None:
+        """Return when the database answers."""
+
+    async def close(self) -> None: ...
+
+
+async def open_store(settings: Settings) -> Store:
+    """Open the database the settings name, and bring its schema up to date.
+
+    Raises DatabaseUnreachable, DatabaseNewer or DataDirUnusable.
+    """
+    if (file := settings.sqlite_file) is not None:
+        from keyrelay.store.sqlite import SqliteStore
+
+        return await SqliteStore.open(file)
+    from keyrelay.store.postgresql import PostgresqlStore
+
+    assert settings.database_url is not None  # noqa: S101 - sqlite_file is None only then
+    return await PostgresqlStore.open(settings.database_url)

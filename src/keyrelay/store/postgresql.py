@@ -1,0 +1,175 @@
+"""PostgreSQL: any number of nodes on one database.
+
+A node learns of the others' changes by NOTIFY, and by asking every half second in case a notification was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Self
+
+import asyncpg
+
+from keyrelay.errors import DatabaseUnreachable, StoreUnavailable
+from keyrelay.log import failure
+from keyrelay.store.engine import Conflict, Row, Topic
+from keyrelay.store.schema import HEAD, migrate_postgresql, require_not_newer
+
+_CHANNEL = "keyrelay"
+_POLL_SECONDS = 0.5
+# How long a node goes on answering from memory when it cannot ask the database whether that is still true.
+_STALE_SECONDS = 10.0
+_ANSWER_SECONDS = 10.0
+
+_LOST = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError)
+_REFUSED = (*_LOST, asyncpg.PostgresError, ValueError)
+
+_logger = logging.getLogger(__name__)
+
+
+class PostgresqlStore:
+    """See Store."""
+
+    marks: Mapping[Topic, int]
+
+    def __init__(self, dsn: str, pool: asyncpg.Pool) -> None:
+        self._dsn = dsn
+        self._pool = pool
+        self._wake = asyncio.Event()
+        self._confirmed_at = time.monotonic()
+        self.marks = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        try:
+            connection = await asyncpg.connect(url, timeout=_ANSWER_SECONDS, command_timeout=_ANSWER_SECONDS)
+            try:
+                version = await _schema_version(connection)
+            finally:
+                await connection.close()
+            if version != HEAD:
+                require_not_newer(version)
+                await migrate_postgresql(url)
+            pool = await asyncpg.create_pool(url, min_size=1, max_size=5, command_timeout=_ANSWER_SECONDS)
+        except _REFUSED as problem:
+            raise DatabaseUnreachable(f"PostgreSQL cannot be used: {_reason(problem)}.") from problem
+        store = cls(url, pool)
+        await store._read_marks(pool)
+        store._watching = asyncio.create_task(store._watch(), name="keyrelay-watch")
+        return store
+
+    def look(self) -> None:
+        if time.monotonic() - self._confirmed_at > _STALE_SECONDS:
+            raise StoreUnavailable(f"The database has not answered for more than {_STALE_SECONDS:.0f} seconds.")
+
+    async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
+        try:
+            rows: Sequence[Row] = await self._pool.fetch(sql, *values)
+        except _LOST as problem:
+            raise _unavailable(problem) from problem
+        return rows
+
+    @asynccontextmanager
+    async def change(self, *topics: Topic) -> AsyncIterator[_PostgresqlChange]:
+        try:
+            async with self._pool.acquire(timeout=_ANSWER_SECONDS) as connection:
+                async with connection.transaction():
+                    change = _PostgresqlChange(connection)
+                    for topic in sorted(topics):  # one order for all, so that two changes cannot lock each other out
+                        await change.run("UPDATE change_mark SET version = version + 1 WHERE topic = $1", topic)
+                    yield change
+                    await change.rows("SELECT pg_notify($1, '')", _CHANNEL)
+                await self._read_marks(connection)
+        except _LOST as problem:
+            raise _unavailable(problem) from problem
+
+    async def ping(self) -> None:
+        await self.rows("SELECT 1 FROM change_mark")
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+        try:
+            await asyncio.wait_for(self._pool.close(), 5)
+        except (TimeoutError, *_LOST):
+            self._pool.terminate()
+
+    async def _read_marks(self, connection: asyncpg.Connection | asyncpg.Pool) -> None:
+        rows = await connection.fetch("SELECT topic, version FROM change_mark")
+        # An answer may be overtaken by a later one; marks only ever grow.
+        self.marks = {topic: max(version, self.marks.get(topic, 0)) for topic, version in rows}
+        self._confirmed_at = time.monotonic()
+
+    async def _watch(self) -> None:
+        lost = False
+        while True:
+            connection = None
+            try:
+                connection = await asyncpg.connect(
+                    self._dsn, timeout=_ANSWER_SECONDS, command_timeout=_ANSWER_SECONDS
+                )
+                await connection.add_listener(_CHANNEL, lambda *_: self._wake.set())
+                if lost:
+                    _logger.info("the database answers again")
+                lost = False
+                while True:
+                    await self._read_marks(connection)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+                    self._wake.clear()
+            except _REFUSED as problem:
+                if not lost:
+                    _logger.warning("the database does not answer", extra={"facts": failure(problem)})
+                lost = True
+                await asyncio.sleep(_POLL_SECONDS)
+            finally:
+                if connection is not None:
+                    connection.terminate()
+
+
+class _PostgresqlChange:
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
+        try:
+            rows: Sequence[Row] = await self._connection.fetch(sql, *values)
+        except asyncpg.IntegrityConstraintViolationError as problem:
+            raise Conflict(type(problem).__name__) from problem
+        return rows
+
+    async def run(self, sql: str, *values: Any) -> int:
+        try:
+            status: str = await self._connection.execute(sql, *values)
+        except asyncpg.IntegrityConstraintViolationError as problem:
+            raise Conflict(type(problem).__name__) from problem
+        return int(status.rpartition(" ")[2])
+
+
+async def _schema_version(connection: asyncpg.Connection) -> str | None:
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return None
+    version: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    return version
+
+
+def _unavailable(problem: BaseException) -> StoreUnavailable:
+    return StoreUnavailable(f"The database does not answer ({_reason(problem)}).")
+
+
+def _reason(problem: BaseException) -> str:
+    """The driver's words where they cannot hold the password; the kind of error otherwise."""
+    if isinstance(problem, asyncpg.PostgresError):
+        return str(problem).rstrip(".")
+    if isinstance(problem, TimeoutError):
+        return "no answer in time"
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    return "the connection could not be made" if isinstance(problem, OSError) else type(problem).__name__
