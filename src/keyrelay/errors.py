@@ -53,7 +53,8 @@ class BadInput(KeyrelayError):
     def sentences(self, name: Callable[[str], str] = lambda field: field) -> list[str]:
         """One sentence for each violation, with the fields called what ``name`` says."""
         return [
-            violation.message.replace("{field}", name(violation.field.partition(".")[0])) for violation in self.violations
+            violation.message.replace("{field}", name(violation.field.partition(".")[0]))
+            for violation in self.violations
         ]
 
 

@@ -52,10 +52,8 @@ def certificate_for(data_dir: Path, host: str) -> tuple[Path, Path]:
 
 
 def _names(host: str) -> list[x509.GeneralName]:
-    names: list[x509.GeneralName] = [x509.DNSName("localhost")]
-    for address in ("127.0.0.1", "::1"):
-        names.append(x509.IPAddress(ipaddress.ip_address(address)))
-    for name in (host, socket.gethostname()):
+    names: list[x509.GeneralName] = []
+    for name in ("localhost", "127.0.0.1", "::1", host, socket.gethostname()):
         try:
             general: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
         except ValueError:
@@ -107,9 +105,7 @@ def _make_certificate(folder: Path, names: list[x509.GeneralName]) -> None:
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
     _write(folder / "server-key.pem", _pem(key))

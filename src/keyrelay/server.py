@@ -241,5 +241,7 @@ def _tls(chosen: Settings) -> tuple[Path, Path] | None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chosen.tls_cert, chosen.tls_key, password=lambda: b"")
     except (OSError, ssl.SSLError) as problem:
-        raise TlsUnusable(f"The certificate {chosen.tls_cert} with key {chosen.tls_key} cannot be used: {problem.strerror}.") from problem
+        raise TlsUnusable(
+            f"The certificate {chosen.tls_cert} with key {chosen.tls_key} cannot be used: {problem.strerror}."
+        ) from problem
     return chosen.tls_cert, chosen.tls_key

@@ -133,7 +133,9 @@ class Settings:
     host: str = _setting("Address to listen on.", _text, "127.0.0.1")
     port: int = _setting("Port to listen on; 0 takes any free one and prints it.", _number(0, 65535), 8080)
     workers: int = _setting("Server processes.", _number(1, 64), 1)
-    tls_cert: Path | None = _setting("PEM file with our certificate and its chain; with it keyrelay speaks https.", Path, None)
+    tls_cert: Path | None = _setting(
+        "PEM file with our certificate and its chain; with it keyrelay speaks https.", Path, None
+    )
     tls_key: Path | None = _setting("PEM file with the private key of that certificate.", Path, None)
     self_signed: bool = _setting(
         "Speak https with a certificate from an own authority, made in the data directory on first start.",
@@ -173,7 +175,9 @@ class Settings:
         _number(2, 1000),
         20,
     )
-    log_level: str = _setting("Least important messages that are logged.", _one_of("debug", "info", "warning", "error"), "info")
+    log_level: str = _setting(
+        "Least important messages that are logged.", _one_of("debug", "info", "warning", "error"), "info"
+    )
     log_format: str = _setting("`text` for people, `json` for machines.", _one_of("text", "json"), "text")
 
     @property
@@ -213,7 +217,9 @@ def read(environ: Mapping[str, str]) -> Settings:
         except ValueError as problem:
             problems.append(f"{name} {problem}")
     problems.extend(
-        f"{name} is not a setting of keyrelay" for name in sorted(environ) if name.startswith(PREFIX) and name not in known
+        f"{name} is not a setting of keyrelay"
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and name not in known
     )
     if (values.get("tls_cert") is None) != (values.get("tls_key") is None):
         problems.append("KEYRELAY_TLS_CERT and KEYRELAY_TLS_KEY belong together")

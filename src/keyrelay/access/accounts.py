@@ -118,7 +118,8 @@ async def roles(store: Store) -> list[Role]:
     strings: dict[str, list[str]] = {}
     for role, string in await store.rows("SELECT role, permission FROM role_permission ORDER BY permission"):
         strings.setdefault(role, []).append(string)
-    holders = dict(await store.rows("SELECT role, COUNT(*) FROM role_holder GROUP BY role"))  # type: ignore[arg-type]  # two columns
+    counts = await store.rows("SELECT role, COUNT(*) FROM role_holder GROUP BY role")
+    holders: dict[str, int] = {role: count for role, count in counts}  # noqa: C416 - rows are no pairs to mypy
     names = await store.rows("SELECT name FROM role ORDER BY name")
     return [Role(name, tuple(strings.get(name, ())), holders.get(name, 0)) for (name,) in names]
 
@@ -160,7 +161,8 @@ async def _role_name(change: Change, text: str) -> str:
 
 async def _require_administrator(change: Change) -> None:
     rows = await change.rows(
-        "SELECT 1 FROM role_holder h JOIN role_permission p ON p.role = h.role WHERE p.permission = $1 LIMIT 1", EVERYTHING
+        "SELECT 1 FROM role_holder h JOIN role_permission p ON p.role = h.role WHERE p.permission = $1 LIMIT 1",
+        EVERYTHING,
     )
     if not rows:
         raise LastAdministrator("Nobody would be left who may do everything.")

@@ -36,9 +36,9 @@ class Credentials:
     password: SecretText
 
     def accounts(self) -> list[str]:
-        """The accounts this name may mean, most literal first.
+        r"""The accounts this name may mean, most literal first.
 
-        ``DOMAIN\\user`` also means ``user@domain``, which official clients rewrite so, and the local ``user``.
+        ``DOMAIN\user`` also means ``user@domain``, which official clients rewrite so, and the local ``user``.
         """
         name = self.name.casefold()
         domain, separator, user = name.partition("\\")

@@ -45,7 +45,8 @@ def hash_password(password: str) -> str:
     """Hash a new password. Raises Unsuitable for one that is too short or too long."""
     if not _SHORTEST <= len(password) <= _LONGEST:
         raise Unsuitable(
-            f"A password needs {_SHORTEST} to {_LONGEST} characters.", remedy="Choose a longer one, or let keyrelay make one."
+            f"A password needs {_SHORTEST} to {_LONGEST} characters.",
+            remedy="Choose a longer one, or let keyrelay make one.",
         )
     return _hasher.hash(password)
 

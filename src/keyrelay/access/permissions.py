@@ -35,9 +35,15 @@ def granted(held: Iterable[str], needed: str) -> bool:
 def broadest(held: Iterable[str]) -> list[str]:
     """The strings held, sorted, without those that a broader one among them covers."""
     strings = sorted(set(held))
-    return [string for string in strings if not granted((other for other in strings if other != string), _meaning(string))]
+    return [
+        string for string in strings if not granted((other for other in strings if other != string), _meaning(string))
+    ]
 
 
 def _meaning(string: str) -> str:
     # Upstream's pages print the area both ways (contract D19).
-    return "/system_settings/" + string.removeprefix("/system_setting/") if string.startswith("/system_setting/") else string
+    return (
+        "/system_settings/" + string.removeprefix("/system_setting/")
+        if string.startswith("/system_setting/")
+        else string
+    )

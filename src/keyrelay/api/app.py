@@ -22,7 +22,10 @@ class Application:
         keyfactor, self._own = KeyfactorStyle(services.settings), OwnStyle()
         self._keyfactor: Style = keyfactor
         self._base = base_path.lower()
-        compatible = [*smtp.resources(base_path, keyfactor, services), *security.resources(base_path, keyfactor, services)]
+        compatible = [
+            *smtp.resources(base_path, keyfactor, services),
+            *security.resources(base_path, keyfactor, services),
+        ]
         compatible += status.resources(base_path, keyfactor, services, compatible)
         self.resources: list[Resource] = [*compatible, *profile.resources(self._own, services)]
         routes = [Route(resource.path.lower(), resource) for resource in self.resources]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -97,13 +97,14 @@ class Fields:
 
     def __init__(self, pairs: Pairs, names: Mapping[str, str], *, exact: bool = False) -> None:
         self._names = names
-        self._fold = (lambda key: key) if exact else str.lower
+        self._exact = exact
+        fold: Callable[[str], str] = (lambda key: key) if exact else str.lower
         self._values: dict[str, Any] = {}
         self.violations: list[Violation] = []
-        fields = {self._fold(key): field for field, key in names.items()}
+        fields = {fold(key): field for field, key in names.items()}
         seen: set[str] = set()
         for key, value in pairs:
-            folded = self._fold(key)
+            folded = fold(key)
             field = fields.get(folded)
             shown = field or _printable(key)
             if folded in seen:
@@ -121,7 +122,8 @@ class Fields:
         value = self._values.get(field)
         if value is None or isinstance(value, str):
             return value
-        return self._wrong(field, "must be text")
+        self._wrong(field, "must be text")
+        return None
 
     def integer(self, field: str) -> int | None:
         """A whole number, or a text of digits."""
@@ -134,9 +136,11 @@ class Fields:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int):
-            return self._wrong(field, "must be a whole number")
+            self._wrong(field, "must be a whole number")
+            return None
         if not -_INT32 <= value < _INT32:
-            return self._wrong(field, "is a number beyond 32 bits", code="out_of_range")
+            self._wrong(field, "is a number beyond 32 bits", code="out_of_range")
+            return None
         return value
 
     def flag(self, field: str) -> bool:
@@ -160,27 +164,25 @@ class Fields:
         ``or_text``: plain text is accepted as well (contract D7).
         """
         value = self._values.get(field)
-        if value is None:
-            return None
         if or_text and isinstance(value, str):
             return self.secret_text(field)
-        if not isinstance(value, Pairs):
-            return self._wrong(field, f"must be an object with {names['secret_value']}, or {names['provider']} and "
-                                      f"{names['parameters']}")
-        inner = Fields(value, names, exact=self._fold is not str.lower)
+        if isinstance(value, Pairs):
+            return self._secret_object(field, value, names)
+        if value is not None:
+            reference = f"{names['provider']} and {names['parameters']}"
+            self._wrong(field, f"must be an object with {names['secret_value']}, or {reference}")
+        return None
+
+    def _secret_object(self, field: str, value: Pairs, names: Mapping[str, str]) -> GivenSecret | None:
+        inner = Fields(value, names, exact=self._exact)
         text, provider, parameters = inner.text("secret_value"), inner.integer("provider"), inner.parameters()
-        for violation in inner.violations:
-            told = violation.message.replace("{field}", names.get(violation.field, violation.field))
-            self.violations.append(Violation(f"{field}.{violation.field}", violation.code, "{field}: " + told))
+        self._take_over(field, inner)
         if inner.violations:
             return None
         if text and (provider is not None or parameters):
-            return self._wrong(
-                field,
-                f"has both a {names['secret_value']} and a reference to a provider; give one of them",
-                code="ambiguous",
-            )
-        if provider is not None:
+            told = f"has both a {names['secret_value']} and a reference to a provider; give one of them"
+            self._wrong(field, told, code="ambiguous")
+        elif provider is not None:
             return FromPam(provider, parameters)
         return SecretText(text) if text else None
 
@@ -191,7 +193,7 @@ class Fields:
         if source is None and self._values.get(field) is not None and len(self.violations) == known:
             self._wrong(
                 field,
-                f"must hold {names['secret_value']} or {names['provider']}; leave it out to keep the secret, null clears it",
+                f"must hold {names['secret_value']} or {names['provider']}; leave it out to keep it, null clears it",
                 code="no_secret",
             )
         return source
@@ -218,12 +220,16 @@ class Fields:
             return ()
         headers = []
         for item in value:
-            inner = Fields(item, names, exact=self._fold is not str.lower)
+            inner = Fields(item, names, exact=self._exact)
             headers.append(RequestHeader(inner.text("name") or "", inner.text("value") or ""))
-            for violation in inner.violations:
-                told = violation.message.replace("{field}", names.get(violation.field, violation.field))
-                self.violations.append(Violation(field, violation.code, "{field}: " + told))
+            self._take_over(field, inner)
         return tuple(headers)
+
+    def _take_over(self, field: str, inner: Fields) -> None:
+        """Report what is wrong inside a field as wrong with that field."""
+        for violation in inner.violations:
+            told = violation.message.replace("{field}", inner._names.get(violation.field, violation.field))
+            self.violations.append(Violation(f"{field}.{violation.field}", violation.code, "{field}: " + told))
 
     def _wrong(self, field: str, told: str, *, code: str = "wrong_type") -> None:
         self.violations.append(Violation(field, code, f"{{field}} {told}."))
@@ -250,7 +256,9 @@ def entity_tag(tag: str, variant: str) -> str:
 
 def none_match(header: str | None, current: str) -> bool:
     """Whether If-None-Match says that the caller has this representation already (RFC 9110 section 13.1.2)."""
-    return header is not None and (header.strip() == "*" or current.strip('"') in {tag for _, tag in _QUOTED.findall(header)})
+    return header is not None and (
+        header.strip() == "*" or current.strip('"') in {tag for _, tag in _QUOTED.findall(header)}
+    )
 
 
 def match(header: str | None, tag: str) -> bool:

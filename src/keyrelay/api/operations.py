@@ -139,26 +139,28 @@ class Resource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        operation = self.operations.get(scope["method"])
-        version = None
+        operation, version = None, None
         try:
-            if operation is None:
-                raise MethodNotAllowed(
-                    f"{scope['method'][:16]} is not offered here.", allowed=tuple(sorted(self.operations))
-                )
+            operation = self._operation(scope["method"])
             identity = await self._identify(request)
             self._admit(identity, operation)
             version = self._version(request, operation)
             answer = await operation.versions[version](Call(request, identity, self.services))
         except KeyrelayError as error:
             if isinstance(error, KeyUnknown):
-                _logger.error("request failed", extra={"facts": {"code": error.code, "message": error.message}})
+                _logger.exception("a stored secret cannot be opened")
             answer = self.style.explain(error, self.name)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one clear answer
             answer = self.style.explain(unexpected(error), self.name)
         await answer.with_headers(*self.style.headers(operation, version, self.path)).send(send)
+
+    def _operation(self, method: str) -> Operation:
+        operation = self.operations.get(method)
+        if operation is None:
+            raise MethodNotAllowed(f"{method[:16]} is not offered here.", allowed=tuple(sorted(self.operations)))
+        return operation
 
     async def _identify(self, request: Request) -> Identity:
         header = request.headers.get("authorization")

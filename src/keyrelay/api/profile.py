@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from typing import Any, get_args
@@ -98,7 +98,9 @@ def _sign_in(fields: Fields) -> str | None:
     text, known = fields.text("authentication"), get_args(SignIn)
     if text is None or text in known:
         return text
-    fields.violations.append(Violation("authentication", "unknown_type", "{field} must be one of " + ", ".join(known) + "."))
+    fields.violations.append(
+        Violation("authentication", "unknown_type", "{field} must be one of " + ", ".join(known) + ".")
+    )
     return None
 
 
@@ -131,7 +133,10 @@ async def _patch(call: Call) -> Answer:
     return await _change(call, draft_for)
 
 
-async def _change(call: Call, draft_for: Any) -> Answer:
+DraftFor = Callable[[Snapshot], tuple[ProfileDraft, tuple[Violation, ...]]]
+
+
+async def _change(call: Call, draft_for: DraftFor) -> Answer:
     """Check the draft against the profile as it is, and make it the profile unless that has changed meanwhile."""
     dry_run = _dry_run(call)
     wanted, unwanted = call.request.headers.get("if-match"), call.request.headers.get("if-none-match")
@@ -144,9 +149,7 @@ async def _change(call: Call, draft_for: Any) -> Answer:
         if dry_run:
             return _rehearsed(current, profile)
         try:
-            after = await services.keeper.replace(
-                profile, by=call.identity.name, expected=lambda now, then=current: now.tag == then.tag
-            )
+            after = await services.keeper.replace(profile, by=call.identity.name, expected=current.is_still)
         except ProfileChanged:
             continue  # somebody else was faster: look again, and apply the change to what they made
         return _answer(after)

@@ -13,7 +13,11 @@ app = App(
     help="One SMTP profile as a service: who your mail goes through, how it signs in there, who it is from.",
     version=f"keyrelay {__version__}",
 )
-app.command("keyrelay.cli.serve:serve")
+app.command("keyrelay.cli.serve:serve", name="serve")
+app.command("keyrelay.cli.smtp:app", name="smtp")
+app.command("keyrelay.cli.user:app", name="user")
+app.command("keyrelay.cli.role:app", name="role")
+app.command("keyrelay.cli.keys:app", name="keys")
 
 
 def main() -> None:
@@ -23,7 +27,13 @@ def main() -> None:
     try:
         app()
     except KeyrelayError as error:
-        print(f"keyrelay: {error.message} {error.advice} [{error.code}]", file=sys.stderr)
+        print(f"keyrelay: {error} {error.advice} [{error.code}]", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
+        from keyrelay.log import failure
+
+        through = failure(error)["through"][-1]
+        print(f"keyrelay: failed unexpectedly: {type(error).__name__} at {through}. Please report it.", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

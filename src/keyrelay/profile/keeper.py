@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 from keyrelay.errors import KeyUnknown, ProfileChanged, SecretGone, StoreUnavailable, UnknownName
 from keyrelay.profile import document
@@ -45,6 +46,10 @@ class Snapshot:
         """Differs between any two revisions, also of a database that was set back and went on from there."""
         stamp = 0 if self.changed_at is None else int(self.changed_at.timestamp() * 1_000_000)
         return f"{self.revision}-{stamp:x}"
+
+    def is_still(self, other: Snapshot) -> bool:
+        """Whether both are the same revision."""
+        return self.tag == other.tag
 
 
 UNCONFIGURED = Snapshot(0, None, None, None, None, {})
@@ -85,7 +90,9 @@ class ProfileKeeper:
                     self.loaded_mark = mark
         return self.loaded
 
-    async def replace(self, profile: SmtpProfile, *, by: str, expected: Callable[[Snapshot], bool] = lambda _: True) -> Snapshot:
+    async def replace(
+        self, profile: SmtpProfile, *, by: str, expected: Callable[[Snapshot], bool] = lambda _: True
+    ) -> Snapshot:
         """Make ``profile`` the profile; a secret given as text is stored.
 
         ``by``: who asks. ``expected``: the condition on what is being replaced, looked at inside the transaction.
@@ -118,7 +125,7 @@ class ProfileKeeper:
         rows = await self._store.rows(_SELECT + " ORDER BY revision DESC LIMIT $1", limit + 1)
         kept = {row[0] for row in await self._store.rows("SELECT id FROM stored_secret")}
         entries = []
-        for row, before in zip(rows, [*rows[1:], None], strict=True):
+        for row, before in zip_longest(rows, rows[1:]):
             profile = document.read(row[1])
             entries.append(
                 HistoryEntry(
@@ -180,7 +187,7 @@ class ProfileKeeper:
         bare = _bare_snapshot(row)
         assert bare.profile is not None  # noqa: S101 - a row has a profile
         destination = bare.profile.destination.text()
-        visible = {}
+        visible: dict[str, str] = {}
         for field, source in bare.profile.secrets():
             if field in {"relay_username", "client_id"} and isinstance(source, Stored):
                 try:

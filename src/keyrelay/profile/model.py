@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 from keyrelay.secrets.model import GivenSecret
 
@@ -102,7 +102,9 @@ class SmtpProfile:
 
     @property
     def destination(self) -> Destination:
-        endpoint = self.authentication.token_endpoint if isinstance(self.authentication, OAuthClientCredentials) else None
+        endpoint = (
+            self.authentication.token_endpoint if isinstance(self.authentication, OAuthClientCredentials) else None
+        )
         return Destination(self.host, self.port, self.security, endpoint)
 
     def secrets(self) -> Iterator[tuple[SecretField, GivenSecret]]:
@@ -117,4 +119,5 @@ class SmtpProfile:
 
     def with_secret(self, field: SecretField, source: GivenSecret) -> SmtpProfile:
         """The same profile with another source for one of its secrets."""
-        return replace(self, authentication=replace(self.authentication, **{field: source}))
+        changed: dict[str, Any] = {field: source}
+        return replace(self, authentication=replace(self.authentication, **changed))

@@ -40,7 +40,10 @@ def merge(current: Snapshot, given: Mapping[str, Any]) -> tuple[ProfileDraft, tu
     empty = ProfileDraft()
     values = {field: getattr(empty, field) if value is None else value for field, value in given.items()}
     after = replace(before, **values)
-    return _keep_names(current, before, after, given), (*unused(after, given), *_to_give_again(current, before, after, given))
+    return _keep_names(current, before, after, given), (
+        *unused(after, given),
+        *_to_give_again(current, before, after, given),
+    )
 
 
 def unused(draft: ProfileDraft, given: Mapping[str, Any]) -> list[Violation]:
@@ -69,9 +72,7 @@ def _to_give_again(
     ]
 
 
-def _keep_names(
-    current: Snapshot, before: ProfileDraft, after: ProfileDraft, given: Mapping[str, Any]
-) -> ProfileDraft:
+def _keep_names(current: Snapshot, before: ProfileDraft, after: ProfileDraft, given: Mapping[str, Any]) -> ProfileDraft:
     """Take along a user name or client id to another destination: they are no secret to those who read the profile."""
     if _destination(before) == _destination(after):
         return after

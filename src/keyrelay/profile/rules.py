@@ -58,7 +58,10 @@ class Rules:
         has one is not complained about again. Raises BadInput, or its subclass when that is all there is to say.
         """
         spoken = {violation.field.partition(".")[0] for violation in earlier}
-        found = [*earlier, *(violation for violation in self._violations(draft) if violation.field.partition(".")[0] not in spoken)]
+        found = [
+            *earlier,
+            *(violation for violation in self._violations(draft) if violation.field.partition(".")[0] not in spoken),
+        ]
         if found:
             codes = {violation.code for violation in found}
             special = _SPECIAL.get(codes.pop()) if len(codes) == 1 else None
@@ -87,7 +90,9 @@ class Rules:
         except ValueError:
             usable = False
         if not usable or not url.isascii() or " " in url:
-            yield Violation("token_endpoint", "bad_url", "{field} is not a URL such as https://login.example.org/token.")
+            yield Violation(
+                "token_endpoint", "bad_url", "{field} is not a URL such as https://login.example.org/token."
+            )
         elif parts.username is not None or parts.fragment:
             yield Violation("token_endpoint", "bad_url", "{field} must not hold a user name, a password or a fragment.")
         elif parts.scheme != "https" and not (parts.scheme == "http" and self.allow_insecure_sign_in):
@@ -187,7 +192,12 @@ def _port(port: int | None) -> Iterator[Violation]:
 
 def _texts(draft: ProfileDraft) -> Iterator[Violation]:
     """What holds for every text: no control characters, and a length that makes sense."""
-    longest = {"host": _HOST_OCTETS, "sender_name": _NAME_CHARACTERS, "sender_account": _ADDRESS_CHARACTERS, "token_endpoint": _URL_CHARACTERS}
+    longest = {
+        "host": _HOST_OCTETS,
+        "sender_name": _NAME_CHARACTERS,
+        "sender_account": _ADDRESS_CHARACTERS,
+        "token_endpoint": _URL_CHARACTERS,
+    }
     for field in ("host", "sender_account", "sender_name", "token_endpoint", "scope", "audience"):
         text: str | None = getattr(draft, field)
         if text:
@@ -242,9 +252,15 @@ def _request_headers(headers: tuple[RequestHeader, ...]) -> Iterator[Violation]:
         yield Violation(field, "too_many", f"{{field}} has more than {_REQUEST_HEADERS} headers.")
     for header in headers:
         if not _TOKEN.fullmatch(header.name):
-            yield Violation(field, "bad_header", "{field} needs for each header a Name that HTTP allows (RFC 9110 5.6.2).")
+            yield Violation(
+                field, "bad_header", "{field} needs for each header a Name that HTTP allows (RFC 9110 5.6.2)."
+            )
         elif header.name.lower() in _OWN_HEADERS:
-            yield Violation(field, "bad_header", "{field} must not set " + header.name + ", which belongs to the connection.")
+            yield Violation(
+                field, "bad_header", "{field} must not set " + header.name + ", which belongs to the connection."
+            )
         elif not header.value.isascii() or header.value != header.value.strip():
-            yield Violation(field, "bad_header", "{field} has a Value with spaces around it or characters outside ASCII.")
+            yield Violation(
+                field, "bad_header", "{field} has a Value with spaces around it or characters outside ASCII."
+            )
         yield from _text(field, header.value, _SECRET_CHARACTERS)

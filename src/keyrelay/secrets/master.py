@@ -29,7 +29,7 @@ class MasterKey:
 
     @classmethod
     def read(cls, text: str, origin: str) -> MasterKey:
-        """Decode a key given in base64 (either alphabet); ``origin`` names it in the error, which is SettingsInvalid."""
+        """Decode a key given in base64, either alphabet. Raises SettingsInvalid, which names ``origin``."""
         try:
             raw = base64.b64decode(text.strip().replace("-", "+").replace("_", "/"), validate=True)
         except (binascii.Error, ValueError):

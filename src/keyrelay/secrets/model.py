@@ -73,7 +73,7 @@ def is_mask(text: str) -> bool:
 
     Saving one would replace the real secret by its picture.
     """
-    return bool(text) and all(character in "*•●⬤∙·◦○⚫✱＊⁎∗" for character in text)
+    return bool(text) and all(character in "*•●⬤∙·◦○⚫✱＊⁎∗" for character in text)  # noqa: RUF001 - they are meant to look alike
 
 
 def has_control(text: str) -> bool:

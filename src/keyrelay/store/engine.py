@@ -13,7 +13,7 @@ Row = Sequence[Any]
 Topic = Literal["access", "keys", "profile"]
 
 
-class Conflict(Exception):  # noqa: N818 - an answer of the database, which the caller expects and handles
+class Conflict(Exception):
     """A constraint of the database refused the change; nothing was changed."""
 
 

@@ -25,7 +25,13 @@ _POLL_SECONDS = 0.5
 _STALE_SECONDS = 10.0
 _ANSWER_SECONDS = 10.0
 
-_LOST = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError)
+_LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+)
 _REFUSED = (*_LOST, asyncpg.PostgresError, ValueError)
 
 _logger = logging.getLogger(__name__)
@@ -112,9 +118,7 @@ class PostgresqlStore:
         while True:
             connection = None
             try:
-                connection = await asyncpg.connect(
-                    self._dsn, timeout=_ANSWER_SECONDS, command_timeout=_ANSWER_SECONDS
-                )
+                connection = await asyncpg.connect(self._dsn, timeout=_ANSWER_SECONDS, command_timeout=_ANSWER_SECONDS)
                 await connection.add_listener(_CHANNEL, lambda *_: self._wake.set())
                 if lost:
                     _logger.info("the database answers again")
