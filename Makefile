@@ -15,7 +15,7 @@ run: .venv/ready
 
 test: .venv/ready-dev
 	@scripts/system-packages test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 check: .venv/ready-dev
 	$(BIN)/ruff check .

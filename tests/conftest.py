@@ -1,0 +1,126 @@
+"""What all tests share: real databases, real servers on real sockets, and clients that talk to them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from live import ADMIN_PASSWORD, LiveServer, migrated_sqlite
+from postgres import Cluster
+
+from keyrelay.settings import Settings
+
+hypothesis_settings.register_profile(
+    "keyrelay",
+    deadline=None,  # machines are noisy
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+hypothesis_settings.load_profile("keyrelay")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("KEYRELAY_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory) -> Iterator[Cluster]:
+    """A PostgreSQL of our own on loopback; where none is installed, tests that need one are skipped (never in CI)."""
+    if Cluster.programs() is None:
+        advice = "PostgreSQL is not installed; to run these tests: apt-get install postgresql"
+        if "CI" in os.environ:
+            pytest.fail(advice)
+        pytest.skip(advice)
+    cluster = Cluster.start()
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory) -> Path:
+    return migrated_sqlite(tmp_path_factory.mktemp("template") / "keyrelay.db")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh_settings(request, tmp_path, sqlite_template) -> Settings:
+    """Settings for an empty database of each kind, with the schema already in place."""
+    return settings_for(request.param, request, tmp_path, sqlite_template)
+
+
+@pytest.fixture
+def sqlite_settings(request, tmp_path, sqlite_template) -> Settings:
+    return settings_for("sqlite", request, tmp_path, sqlite_template)
+
+
+def settings_for(kind: str, request, directory: Path, template: Path) -> Settings:
+    data_dir = directory / "data"
+    data_dir.mkdir(mode=0o700)
+    url = None
+    if kind == "postgresql":
+        url = request.getfixturevalue("postgres").fresh_database()
+    else:
+        shutil.copy(template, data_dir / "keyrelay.db")
+    return Settings(data_dir=data_dir, database_url=url, port=0, admin_password=ADMIN_PASSWORD)
+
+
+@pytest.fixture
+def start(request) -> Iterator[Callable[[Settings], LiveServer]]:
+    """Start servers that are stopped at the end of the test."""
+    running: list[LiveServer] = []
+
+    def start(settings: Settings) -> LiveServer:
+        running.append(LiveServer.start(settings))
+        return running[-1]
+
+    yield start
+    for server in reversed(running):
+        server.stop()
+
+
+@pytest.fixture
+def server(fresh_settings, start) -> LiveServer:
+    """A running server, on SQLite and on PostgreSQL."""
+    return start(fresh_settings)
+
+
+@pytest.fixture
+def sqlite_server(sqlite_settings, start) -> LiveServer:
+    """A running server on SQLite alone, for what has nothing to do with the database."""
+    return start(sqlite_settings)
+
+
+@pytest.fixture(scope="module")
+def module_server(request, tmp_path_factory, sqlite_template) -> Iterator[LiveServer]:
+    """A server on SQLite that all tests of a module share."""
+    settings = settings_for("sqlite", request, tmp_path_factory.mktemp("module"), sqlite_template)
+    server = LiveServer.start(settings)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database_text(sqlite_settings) -> Callable[[], bytes]:
+    """All bytes of the SQLite database as it is on disk: main file, write-ahead log and a backup made now."""
+
+    def read() -> bytes:
+        file = sqlite_settings.sqlite_file
+        assert file is not None
+        backup = file.with_name("backup.db")
+        with sqlite3.connect(file) as source, sqlite3.connect(backup) as target:
+            source.backup(target)
+        source.close()
+        target.close()
+        return b"".join(path.read_bytes() for path in file.parent.iterdir() if path.suffix != ".key" and path.is_file())
+
+    return read

@@ -1,0 +1,259 @@
+"""A server in a thread of the test process, listening on a real socket, and a client for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import uvicorn
+import uvloop
+
+from keyrelay import server as keyrelay_server
+from keyrelay.access import accounts
+from keyrelay.secrets.model import SecretText
+from keyrelay.settings import Settings
+from keyrelay.store.schema import migrate_sqlite
+
+ADMIN_PASSWORD = "correct horse battery"
+SMTP = "/KeyfactorAPI/SMTP"
+
+# A complete profile of each kind, as version 2 of the contract spells it.
+ANONYMOUS = {"Host": "mail.example.org", "Port": 25, "SenderAccount": "pki@example.org", "SenderName": "PKI"}
+BASIC = {
+    "Host": "smtp.example.org",
+    "Port": 587,
+    "RelayAuthenticationType": 2,
+    "UseSSL": True,
+    "RelayUsername": {"SecretValue": "mailer@example.org"},
+    "RelayPassword": {"SecretValue": "basic-password-1"},
+    "SenderAccount": "mailer@example.org",
+    "SenderName": "PKI",
+}
+OAUTH = {
+    "Host": "smtp.example.org",
+    "Port": 587,
+    "RelayAuthenticationType": 3,
+    "UseSSL": True,
+    "SenderAccount": "mailer@example.org",
+    "SenderName": "PKI",
+    "ClientId": {"SecretValue": "11111111-2222-3333-4444-555555555555"},
+    "ClientSecret": {"SecretValue": "client-secret-1"},
+    "TokenEndpoint": "https://login.example.org/tenant/oauth2/v2.0/token",
+    "Scope": "https://outlook.example.org/.default",
+    "Audience": None,
+    "RequestHeaders": [{"Name": "X-Tenant", "Value": "abc"}],
+}
+V1 = {"x-keyfactor-api-version": "1", "x-keyfactor-requested-with": "APIClient"}
+V2 = {"x-keyfactor-api-version": "2", "x-keyfactor-requested-with": "APIClient"}
+
+
+class LiveServer:
+    """A node that serves until ``stop``. ``get``, ``put`` and so on are a signed-in administrator's requests."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.node: keyrelay_server.Node | None = None
+        self.url = ""
+        self.auth = ("admin", ADMIN_PASSWORD)
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @classmethod
+    def start(cls, settings: Settings) -> LiveServer:
+        server = cls(settings)
+        server._thread.start()
+        if not server._ready.wait(30):
+            raise TimeoutError("the server did not start")
+        if server._failure is not None:
+            raise server._failure
+        server.client = httpx2.Client(base_url=server.url, auth=server.auth, timeout=30)
+        return server
+
+    def stop(self) -> None:
+        self.client.close()
+        self._server.should_exit = True
+        self._thread.join(15)
+        assert not self._thread.is_alive(), "the server did not stop"
+
+    def run(self, work: Callable[[keyrelay_server.Node], Awaitable[Any]]) -> Any:
+        """Run something on the node, in its event loop."""
+
+        async def call() -> Any:
+            return await work(self.node)
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(30)
+
+    def add_user(self, name: str, password: str, *permissions: str) -> None:
+        """Add a user who holds a role with these permissions, or no role when there are none."""
+
+        async def add(node: keyrelay_server.Node) -> None:
+            async with node.store.change("access") as change:
+                roles = ()
+                if permissions:
+                    roles = (f"role of {name}",)
+                    await accounts.add_role(change, roles[0], permissions)
+                await accounts.add_account(change, name, SecretText(password), roles)
+
+        self.run(add)
+
+    def request(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        return self.client.request(method, path, **more)
+
+    def get(self, path: str, **more: Any) -> httpx2.Response:
+        return self.request("GET", path, **more)
+
+    def put(self, path: str, **more: Any) -> httpx2.Response:
+        return self.request("PUT", path, **more)
+
+    def post(self, path: str, **more: Any) -> httpx2.Response:
+        return self.request("POST", path, **more)
+
+    def patch(self, path: str, **more: Any) -> httpx2.Response:
+        return self.request("PATCH", path, **more)
+
+    def get_v1(self) -> dict[str, Any]:
+        return self.get(SMTP, headers=V1).raise_for_status().json()
+
+    def get_v2(self) -> dict[str, Any]:
+        return self.get(SMTP, headers=V2).raise_for_status().json()
+
+    def put_v2(self, body: Mapping[str, Any], **more: Any) -> httpx2.Response:
+        return self.put(SMTP, json=body, headers=V2, **more)
+
+    def put_v1(self, body: Mapping[str, Any], **more: Any) -> httpx2.Response:
+        return self.put(SMTP, json=body, headers=V1, **more)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            self._loop = asyncio.get_running_loop()
+            self.node = await keyrelay_server.Node.open(self.settings)
+            listener = keyrelay_server._listen(self.settings, tls=False)
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            config = uvicorn.Config(
+                keyrelay_server.Served(self.settings, self.node),
+                http="httptools",
+                ws="none",
+                interface="asgi3",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=2,
+            )
+            self._server = uvicorn.Server(config)
+            self._server.capture_signals = _leave_signals_alone
+        except BaseException as failure:
+            self._failure = failure
+            raise
+        finally:
+            if self._failure:
+                self._ready.set()
+        serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        while not self._server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        self._ready.set()
+        await serving
+
+
+class _leave_signals_alone:  # noqa: N801 - stands for a method
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def migrated_sqlite(file: Path) -> Path:
+    """An empty database with the newest schema, to be copied: migrating takes longer than a test."""
+    migrate_sqlite(file, 10)
+    return file
+
+
+@dataclass
+class Command:
+    """The installed ``keyrelay`` command in a process of its own."""
+
+    process: subprocess.Popen[str]
+    url: str = ""
+    printed: list[str] = field(default_factory=list)
+
+    @property
+    def password(self) -> str:
+        """The password that a first start printed."""
+        (line,) = [line for line in self.printed if "with the password" in line]
+        return line.rpartition("password")[2].strip()
+
+    @classmethod
+    def serve(cls, environment: Mapping[str, str], *options: str) -> Command:
+        """Run ``keyrelay serve`` and wait until it has said where it listens."""
+        process = subprocess.Popen(
+            [keyrelay(), "serve", *options],
+            env=clean_environment() | {"KEYRELAY_PORT": "0"} | dict(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        command = cls(process)
+        assert process.stdout is not None
+        for line in process.stdout:
+            command.printed.append(line.rstrip())
+            if line.startswith("keyrelay on "):
+                command.url = line.split()[2]
+            if line.startswith("Stop with"):
+                return command
+        _, errors = process.communicate(timeout=10)
+        raise AssertionError(f"keyrelay serve ended: {command.printed} {errors}")
+
+    def wait_until_alive(self) -> None:
+        deadline = time.monotonic() + 15
+        while True:
+            try:
+                if httpx2.get(self.url + "/livez", verify=False, timeout=5).status_code == 200:
+                    return
+            except httpx2.TransportError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=10)
+
+    def stop(self) -> tuple[str, str]:
+        """Stop it as an operator does, and give what it printed since."""
+        self.process.terminate()
+        return self.process.communicate(timeout=20)
+
+
+def run_keyrelay(environment: Mapping[str, str], *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [keyrelay(), *arguments],
+        env=clean_environment() | dict(environment),
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def keyrelay() -> str:
+    return str(Path(sys.executable).with_name("keyrelay"))
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("KEYRELAY_")} | {"COLUMNS": "200"}
