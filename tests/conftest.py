@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
-from live import ADMIN_PASSWORD, LiveServer, migrated_sqlite
-from postgres import Cluster
 
 from keyrelay.settings import Settings
+from live import ADMIN_PASSWORD, LiveServer, migrated_sqlite
+from postgres import Cluster
 
 hypothesis_settings.register_profile(
     "keyrelay",

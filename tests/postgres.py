@@ -49,7 +49,8 @@ class Cluster:
             owner = pwd.getpwnam("postgres")
             for path in (directory, directory / "password"):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
-        _run("initdb", "-D", directory / "data", "-U", "keyrelay", "-A", "scram-sha-256", "--pwfile", directory / "password", "-E", "UTF8", "--no-sync")  # fmt: skip
+        options = f"-U keyrelay -A scram-sha-256 --pwfile {directory / 'password'} -E UTF8 --no-sync"
+        _run("initdb", "-D", directory / "data", *options.split())
         cluster = cls(directory, _free_port(), password)
         cluster.resume()
         asyncio.run(cluster._make_template())
@@ -80,7 +81,10 @@ class Cluster:
 
     def resume(self) -> None:
         """Start the server, after ``kill`` too."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.directory} -c max_connections=200 -c log_min_messages=fatal"
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.directory}"
+            " -c max_connections=200 -c log_min_messages=fatal"
+        )
         _run("pg_ctl", "-D", self.directory / "data", "-l", self.directory / "log", "-o", options, "-w", "start")
 
     def kill(self) -> None:
@@ -111,8 +115,18 @@ def _run(program: str, *arguments: str | Path) -> None:
     command = [str(programs / program), *map(str, arguments)]
     if os.geteuid() == 0:
         command = ["runuser", "-u", "postgres", "--", *command]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60, cwd="/", check=False)  # fmt: skip
-    assert done.returncode == 0, f"{program}: {done.stderr}"
+    with tempfile.TemporaryFile("w+") as errors:  # no pipe: the server that pg_ctl starts would keep it open
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            timeout=60,
+            cwd="/",
+            check=False,
+        )
+        errors.seek(0)
+        assert done.returncode == 0, f"{program}: {errors.read()}"
 
 
 def _alive(pid: int) -> bool:
