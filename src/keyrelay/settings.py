@@ -78,7 +78,7 @@ def _product_version(text: str) -> str:
 def _database_url(text: str) -> str:
     scheme = urlsplit(text).scheme
     if scheme == "sqlite":
-        if not text.startswith("sqlite:///") or text == "sqlite:///":
+        if not text.startswith("sqlite:///") or text in {"sqlite:///", "sqlite:///:memory:"}:
             raise ValueError("must name a file, as in sqlite:///keyrelay.db or sqlite:////var/lib/keyrelay/keyrelay.db")
     elif scheme not in {"postgresql", "postgres"}:
         raise ValueError("must begin with sqlite:/// or postgresql://")

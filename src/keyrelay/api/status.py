@@ -50,6 +50,6 @@ async def ready(services: Services) -> Answer:
         await services.store.ping()
         await services.keeper.snapshot()
     except KeyrelayError as error:
-        body = {"status": "not ready", "code": error.code, "message": error.message, "remedy": error.advice}
+        body = {"status": "not ready", "code": error.code}
         return Answer(503, json.dumps(body).encode(), (JSON, _FRESH))
     return Answer(200, b'{"status": "ready"}', (JSON, _FRESH))

@@ -31,6 +31,8 @@ _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby
 )
 _REFUSED = (*_LOST, asyncpg.PostgresError, ValueError)
 
@@ -165,7 +167,9 @@ async def _schema_version(connection: asyncpg.Connection) -> str | None:
 
 
 def _unavailable(problem: BaseException) -> StoreUnavailable:
-    return StoreUnavailable(f"The database does not answer ({_reason(problem)}).")
+    # Callers who are not signed in see the error too; the reason may name users and hosts.
+    _logger.warning("the database refused", extra={"facts": {"reason": _reason(problem)}})
+    return StoreUnavailable("The database does not answer.")
 
 
 def _reason(problem: BaseException) -> str:

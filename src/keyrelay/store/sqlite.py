@@ -9,6 +9,7 @@ survives power loss.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from keyrelay.store.engine import Conflict, Row, Topic
 from keyrelay.store.schema import HEAD, migrate_sqlite, require_not_newer
 
 _BUSY_SECONDS = 30.0
+
+_logger = logging.getLogger(__name__)
 
 
 class SqliteStore:
@@ -145,7 +148,8 @@ def _make_private(file: Path) -> None:
 
 
 def _unavailable(problem: sqlite3.Error) -> StoreUnavailable:
-    # SQLite's own words name neither values nor statements.
+    # SQLite's own words name neither values nor files.
+    _logger.warning("the database refused", extra={"facts": {"reason": str(problem)}})
     return StoreUnavailable(
         f"The database file cannot be used: {problem}.",
         remedy="Check free disk space and the rights of the data directory.",
