@@ -484,3 +484,9 @@ def test_the_quick_road_and_the_long_road_give_the_same_answer(server):
             long = server.get(SMTP + "/", headers={**version, "x-anything": "else"})
             assert quick.content == long.content
             assert {**quick.headers, "date": ""} == {**long.headers, "date": ""}
+
+
+def test_the_list_of_endpoints_names_each_once(module_server):
+    endpoints = module_server.get("/KeyfactorAPI/Status/Endpoints").json()
+    assert endpoints == sorted(set(endpoints))
+    assert {"GET /SMTP", "PUT /SMTP", "POST /SMTP/Test", "GET /Status/Endpoints"} <= set(endpoints)

@@ -26,7 +26,7 @@ class Application:
             *smtp.resources(base_path, keyfactor, services),
             *security.resources(base_path, keyfactor, services),
         ]
-        compatible += status.resources(base_path, keyfactor, services, compatible)
+        compatible = [*compatible, *status.resources(base_path, keyfactor, services, compatible)]
         self.resources: list[Resource] = [*compatible, *profile.resources(self._own, services)]
         routes = [Route(resource.path.lower(), resource) for resource in self.resources]
         routes += [

@@ -24,6 +24,8 @@ from keyrelay.errors import (
     HeaderRequired,
     KeyrelayError,
     KeyUnknown,
+    MasterKeyMissing,
+    MasterKeyWrong,
     MethodNotAllowed,
     NoRole,
     PermissionMissing,
@@ -147,7 +149,7 @@ class Resource:
             version = self._version(request, operation)
             answer = await operation.versions[version](Call(request, identity, self.services))
         except KeyrelayError as error:
-            if isinstance(error, KeyUnknown):
+            if isinstance(error, KeyUnknown | MasterKeyMissing | MasterKeyWrong):
                 _logger.exception("a stored secret cannot be opened")
             answer = self.style.explain(error, self.name)
         except ClientDisconnect:

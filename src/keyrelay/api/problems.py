@@ -41,6 +41,8 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.NotYetAvailable: Shown(501, "0xA011001B"),
     errors.StoreUnavailable: Shown(503, "0xA011001C"),
     errors.KeyUnknown: Shown(500, "0xA011001E"),
+    errors.MasterKeyMissing: Shown(500, "0xA011001F"),
+    errors.MasterKeyWrong: Shown(500, "0xA0110020"),
     errors.Unexpected: Shown(500, "0xA011001D"),
 }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from keyrelay import __version__
 
@@ -12,6 +13,7 @@ app = App(
     name="keyrelay",
     help="One SMTP profile as a service: who your mail goes through, how it signs in there, who it is from.",
     version=f"keyrelay {__version__}",
+    default_parameter=Parameter(negative=""),
 )
 app.command("keyrelay.cli.serve:serve", name="serve")
 app.command("keyrelay.cli.smtp:app", name="smtp")
@@ -29,6 +31,9 @@ def main() -> None:
     except KeyrelayError as error:
         print(f"keyrelay: {error} {error.advice} [{error.code}]", file=sys.stderr)
         raise SystemExit(1) from None
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
         from keyrelay.log import failure
 

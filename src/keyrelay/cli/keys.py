@@ -25,6 +25,6 @@ def rotate() -> None:
         return await run_rotation(node.store, node.keyring, lambda done: print(f"{done} secrets encrypted anew"))
 
     result = terminal.with_node(work)
-    print(f"Data key {result.key_id} is in use; {result.dropped} old keys thrown away.")
+    print(f"Data key {result.key_id} is in use; old keys thrown away: {result.dropped}.")
     if result.rewrapped:
-        print(f"{result.rewrapped} keys are protected by the new master key; KEYRELAY_PREVIOUS_MASTER_KEY can go.")
+        print("The new master key protects all keys; KEYRELAY_PREVIOUS_MASTER_KEY can go.")

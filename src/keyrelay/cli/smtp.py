@@ -84,9 +84,9 @@ def history(*, limit: int = 50, json: AsJson = False) -> None:
     documents = [_entry(entry) for entry in terminal.with_node(work)]
     columns = {
         "Revision": lambda row: str(row["revision"]),
-        "When": lambda row: row["changed_at"],
+        "When": lambda row: row["changed_at"][:19] + "Z",
         "Who": lambda row: row["changed_by"],
-        "What": lambda row: ", ".join(map(_change_text, row["changes"])) or "nothing",
+        "What": lambda row: "\n".join(map(_change_text, row["changes"])) or "nothing",
         "": _remark,
     }
     terminal.show(documents, columns, as_json=json)

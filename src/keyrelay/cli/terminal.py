@@ -21,7 +21,10 @@ from keyrelay.server import Node
 
 Result = TypeVar("Result")
 
-AsJson = Annotated[bool, Parameter(name="--json", negative="")]
+# Columns that say nothing any more when they are cut.
+_WHOLE = {"Revision", "When", "Changed", "User", "Role"}
+
+AsJson = Annotated[bool, Parameter(name="--json")]
 InputFile = Annotated[Path, Parameter(allow_leading_hyphen=True)]  # - is standard input
 
 
@@ -64,7 +67,7 @@ def show(
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in columns:
-        table.add_column(title)
+        table.add_column(title, no_wrap=title in _WHOLE)
     for document in documents:
         # Text, because what was typed in somewhere must not be read as markup.
         table.add_row(*(Text(cell(document)) for cell in columns.values()))

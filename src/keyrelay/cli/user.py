@@ -59,7 +59,7 @@ def list_users(*, json: AsJson = False) -> None:
     columns = {
         "User": lambda row: row["name"],
         "Roles": lambda row: ", ".join(row["roles"]),
-        "Changed": lambda row: row["changed_at"],
+        "Changed": lambda row: row["changed_at"][:19] + "Z",
     }
     terminal.show(documents, columns, as_json=json)
 

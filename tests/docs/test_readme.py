@@ -1,0 +1,87 @@
+"""What the README shows is what happens."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from live import Command, clean_environment
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+# (language, text) of every fenced block, in order.
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+# Every request with the answer that stands below it. They are run in the order of the page.
+REQUESTS = [
+    (command, answer)
+    for (_, command), (language, answer) in pairwise(BLOCKS)
+    if command.startswith("curl ") and language in {"json", "http"}
+]
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """``keyrelay serve`` as ``make run`` starts it, on a free port and with its data elsewhere."""
+    command = Command.serve({"KEYRELAY_DATA_DIR": str(tmp_path_factory.mktemp("readme"))})
+    try:
+        command.wait_until_alive()
+        yield command
+    finally:
+        command.stop()
+
+
+def test_the_first_start_prints_what_the_readme_shows(started):
+    printed = re.sub(r"data in .*/keyrelay\.db", "data in .keyrelay/keyrelay.db", "\n".join(started.printed) + "\n")
+    printed = printed.replace(started.url, "http://127.0.0.1:8080")
+    shown = [text for language, text in BLOCKS if language == "text"]
+    assert [re.sub(r"(\w{5}-){3}\w{5}", "xxxxx-xxxxx-xxxxx-xxxxx", printed)] == shown
+
+
+def test_the_requests_of_the_readme_get_the_answers_shown(started):
+    if shutil.which("curl") is None:
+        advice = "curl is not installed; to run this test: apt-get install curl"
+        if "CI" in os.environ:
+            pytest.fail(advice)
+        pytest.skip(advice)
+    assert len(REQUESTS) == 3
+    for request, shown in REQUESTS:
+        assert without_chance(run(request, started)) == without_chance(shown), request
+
+
+def test_the_password_in_the_readmes_request_is_in_none_of_the_answers():
+    put = json.loads(re.search(r"-d '(.*?)'", REQUESTS[0][0], re.DOTALL).group(1))
+    assert put["RelayPassword"]["SecretValue"] not in "".join(answer for _, answer in REQUESTS)
+
+
+def test_the_readme_names_both_commands_of_the_front_door():
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert f"\n{target}:" in makefile, target
+    assert {"make run", "make test"} <= set(re.findall(r"^make \w+", README, re.MULTILINE))
+
+
+def run(request: str, server: Command) -> str:
+    environment = clean_environment() | {
+        "PASSWORD": server.password,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "NO_PROXY": "*",
+    }
+    ran = subprocess.run(
+        ["sh", "-euc", request.replace("http://127.0.0.1:8080", server.url)],
+        env=environment,
+        capture_output=True,
+        timeout=30,
+        check=True,
+    )
+    return ran.stdout.decode().replace("\r\n", "\n").rstrip("\n") + "\n"
+
+
+def without_chance(answer: str) -> str:
+    """An answer without what differs from one run to the next."""
+    answer = re.sub(r"(?m)^date: .*", "date: then", answer)
+    return re.sub(r'(?m)^etag: "(\d+)-[0-9a-f]+-(v\d)"', r'etag: "\1-0-\2"', answer)
