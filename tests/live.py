@@ -178,7 +178,7 @@ class _leave_signals_alone:  # noqa: N801 - stands for a method
 
 def migrated_sqlite(file: Path) -> Path:
     """An empty database with the newest schema, to be copied: migrating takes longer than a test."""
-    migrate_sqlite(file, 10)
+    migrate_sqlite(file)
     return file
 
 

@@ -1,13 +1,14 @@
-"""Password hashes: argon2id, a few at a time, off the event loop.
+"""Password hashes: argon2id, one at a time, off the event loop.
 
-19 MiB and two passes is one of the settings that OWASP's password storage cheat sheet names as equally strong; it
-keeps a burst of sign-ins within a few tens of megabytes (docs/decisions/0005).
+19 MiB and two passes is one of the settings that OWASP's password storage cheat sheet names as equally strong; one
+thread for all keeps a burst of sign-ins within those 19 MiB (docs/decisions/0005).
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -16,22 +17,20 @@ from keyrelay.errors import Unsuitable
 
 _SHORTEST = 8
 _LONGEST = 256
-_AT_ONCE = 2
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
 class PasswordChecker:
-    """Checks passwords, never more than two at the same time."""
+    """Checks passwords, one after the other."""
 
     def __init__(self) -> None:
-        self._free = asyncio.Semaphore(_AT_ONCE)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keyrelay-passwords")
         # Of a password nobody knows: an unknown user costs as much time as a wrong password.
         self._nobody: str | None = None
 
     async def matches(self, password: str, hashed: str | None) -> bool:
-        async with self._free:
-            return await asyncio.to_thread(self._check, password, hashed)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._check, password, hashed)
 
     def _check(self, password: str, hashed: str | None) -> bool:
         if hashed is None:

@@ -11,7 +11,7 @@ from keyrelay.api import documents, profile, security, smtp, status
 from keyrelay.api.answers import Answer
 from keyrelay.api.operations import KeyfactorStyle, OwnStyle, Resource, Services, Style, unexpected
 from keyrelay.api.quick import QuickReads
-from keyrelay.errors import MethodNotAllowed, NotFound
+from keyrelay.errors import KeyrelayError, MethodNotAllowed, NotFound
 
 
 class Application:
@@ -65,12 +65,17 @@ class _Page:
         self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the shape of ASGI
-        style = OwnStyle()
-        if scope["method"] not in {"GET", "HEAD"}:
-            answer = style.explain(MethodNotAllowed("Only GET is offered here.", allowed=("GET", "HEAD")), str)
-        else:
-            try:
-                answer = await self._page()
-            except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
-                answer = style.explain(unexpected(error), str)
+        try:
+            answer = await self._answer(scope["method"])
+        except KeyrelayError as error:
+            style = OwnStyle()
+            answer = style.explain(error, str).with_headers(*style.headers(None, None, ""))
         await answer.send(send)
+
+    async def _answer(self, method: str) -> Answer:
+        if method not in {"GET", "HEAD"}:
+            raise MethodNotAllowed("Only GET is offered here.", allowed=("GET", "HEAD"))
+        try:
+            return await self._page()
+        except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
+            raise unexpected(error) from None

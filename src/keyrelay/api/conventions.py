@@ -126,9 +126,9 @@ class Fields:
         return None
 
     def integer(self, field: str) -> int | None:
-        """A whole number, or a text of digits."""
+        """A whole number; unless exact, a text of digits too."""
         value = self._values.get(field)
-        if isinstance(value, str):
+        if isinstance(value, str) and not self._exact:
             if value == "":
                 return None
             if re.fullmatch(r"-?\d{1,10}", value, re.ASCII):
@@ -144,9 +144,9 @@ class Fields:
         return value
 
     def flag(self, field: str) -> bool:
-        """A boolean, or the text of one; missing is false."""
+        """A boolean; unless exact, the text of one too. Missing is false."""
         value = self._values.get(field)
-        if isinstance(value, str):
+        if isinstance(value, str) and not self._exact:
             value = {"": False, "true": True, "false": False}.get(value.lower(), value)
         if value is None or isinstance(value, bool):
             return bool(value)

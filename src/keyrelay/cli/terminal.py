@@ -8,7 +8,7 @@ import json
 import os
 import pwd
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -55,7 +55,7 @@ def caller() -> str:
 
 
 def show(
-    documents: Sequence[dict[str, Any]], columns: dict[str, Callable[[dict[str, Any]], str]], *, as_json: bool
+    documents: Sequence[dict[str, Any]], columns: Mapping[str, Callable[[dict[str, Any]], str]], *, as_json: bool
 ) -> None:
     """Print documents as JSON for machines, or as a table for people."""
     if as_json:

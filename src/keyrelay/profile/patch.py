@@ -51,7 +51,7 @@ def unused(draft: ProfileDraft, given: Mapping[str, Any]) -> list[Violation]:
     return [
         Violation(field, "unused", f"{{field}} is not used when authentication is {draft.authentication}.")
         for field, value in given.items()
-        if field in _SIGN_IN_FIELDS - _USES[draft.authentication] and value not in (None, ())
+        if field in _SIGN_IN_FIELDS - _USES[draft.authentication] and value not in (None, (), "")
     ]
 
 

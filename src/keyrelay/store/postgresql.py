@@ -17,7 +17,7 @@ import asyncpg
 from keyrelay.errors import DatabaseUnreachable, StoreUnavailable
 from keyrelay.log import failure
 from keyrelay.store.engine import Conflict, Row, Topic
-from keyrelay.store.schema import HEAD, migrate_postgresql, require_not_newer
+from keyrelay.store.schema import HEAD, migrate, require_not_newer
 
 _CHANNEL = "keyrelay"
 _POLL_SECONDS = 0.5
@@ -62,7 +62,7 @@ class PostgresqlStore:
                 await connection.close()
             if version != HEAD:
                 require_not_newer(version)
-                await migrate_postgresql(url)
+                await migrate(url)
             pool = await asyncpg.create_pool(url, min_size=1, max_size=5, command_timeout=_ANSWER_SECONDS)
         except _REFUSED as problem:
             raise DatabaseUnreachable(f"PostgreSQL cannot be used: {_reason(problem)}.") from problem

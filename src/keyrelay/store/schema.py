@@ -1,15 +1,18 @@
 """Bringing a database's schema up to date with Alembic, in one transaction, one node at a time.
 
-SQLAlchemy and Alembic are imported here alone and only when there is something to migrate: they take longer to
-import than everything else a start needs (docs/decisions/0002).
+It happens in a process of its own that ends when it is done: SQLAlchemy and Alembic double a server's memory, and
+take longer to import than everything else that a start needs (docs/decisions/0002).
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyrelay.errors import DatabaseNewer
+from keyrelay.errors import DatabaseNewer, DatabaseUnreachable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 HEAD = "0001"
 # Any number will do, as long as it is ours: the advisory lock that makes starting nodes wait for each other.
 _MIGRATION_LOCK = 0x6B657972656C6179
+_PATIENCE_SECONDS = 30.0
 
 
 def require_not_newer(version: str | None) -> None:
@@ -25,26 +29,43 @@ def require_not_newer(version: str | None) -> None:
         raise DatabaseNewer(f"The database has schema {version}; this keyrelay knows schemas up to {HEAD}.")
 
 
-def migrate_sqlite(file: Path, patience: float) -> None:
-    """Migrate the SQLite database in ``file``, waiting up to ``patience`` seconds for another process."""
+async def migrate(database: Path | str) -> None:
+    """Migrate the SQLite file or PostgreSQL URL, in a process of its own. Raises DatabaseUnreachable."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        __name__,
+        stdin=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    # By standard input, because a URL may hold a password, and arguments can be seen by anybody.
+    order = {"sqlite": str(database)} if isinstance(database, Path) else {"postgresql": database}
+    _, said = await process.communicate(json.dumps(order).encode())
+    if process.returncode != 0:
+        reason = said.decode(errors="replace").strip().rpartition("\n")[2] or "the process was ended"
+        raise DatabaseUnreachable(
+            f"The schema could not be brought up to date; nothing was changed. {reason}",
+            remedy="Mend what the reason names, and start again.",
+        )
+
+
+def migrate_sqlite(file: Path) -> None:
+    """Migrate the SQLite database in ``file``, in this process, waiting for another one that does the same."""
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(
         sqlalchemy.URL.create("sqlite", database=str(file)),
-        connect_args={"isolation_level": None, "timeout": patience},
+        connect_args={"isolation_level": None, "timeout": _PATIENCE_SECONDS},
         poolclass=sqlalchemy.NullPool,
     )
     # The driver would commit before each CREATE TABLE; with our own BEGIN the migration is one transaction.
     sqlalchemy.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        connection.rollback()
-        with connection.begin():
-            _upgrade(connection)
+    with engine.connect() as connection, connection.begin():
+        _upgrade(connection)
 
 
 async def migrate_postgresql(url: str) -> None:
-    """Migrate the PostgreSQL database at ``url``."""
+    """Migrate the PostgreSQL database at ``url``, in this process."""
     import asyncpg
     import sqlalchemy
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -66,3 +87,19 @@ def _upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
     alembic.command.upgrade(config, HEAD)
+
+
+def _main() -> None:
+    order = json.load(sys.stdin)
+    try:
+        if "sqlite" in order:
+            migrate_sqlite(Path(order["sqlite"]))
+        else:
+            asyncio.run(migrate_postgresql(order["postgresql"]))
+    except Exception as problem:  # noqa: BLE001 - the last line is what the operator reads
+        # SQLAlchemy's message goes on with the statement; the driver's own error is its cause.
+        raise SystemExit(str(getattr(problem, "orig", problem)).partition("\n")[0]) from None
+
+
+if __name__ == "__main__":
+    _main()

@@ -21,7 +21,7 @@ import aiosqlite
 
 from keyrelay.errors import DatabaseUnreachable, DataDirUnusable, StoreUnavailable
 from keyrelay.store.engine import Conflict, Row, Topic
-from keyrelay.store.schema import HEAD, migrate_sqlite, require_not_newer
+from keyrelay.store.schema import HEAD, migrate, require_not_newer
 
 _BUSY_SECONDS = 30.0
 
@@ -38,6 +38,8 @@ class SqliteStore:
         self._writer = writer
         self._turn = asyncio.Lock()
         self._seen = -1
+        self._looked = False
+        self._loop = asyncio.get_running_loop()
         self.marks = {}
 
     @classmethod
@@ -46,10 +48,10 @@ class SqliteStore:
         try:
             if (version := _schema_version(file)) != HEAD:
                 require_not_newer(version)
-                await asyncio.to_thread(migrate_sqlite, file, _BUSY_SECONDS)
+                await migrate(file)
             reader = _connect(file)
             writer = await aiosqlite.connect(file, isolation_level=None, timeout=_BUSY_SECONDS)
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
                 await writer.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as problem:
             raise DatabaseUnreachable(f"The SQLite file {file} cannot be opened: {problem}.") from problem
@@ -58,6 +60,10 @@ class SqliteStore:
         return store
 
     def look(self) -> None:
+        # Once for each turn of the event loop is exact: whatever is handled in a turn was received before the turn
+        # began, and asking the file costs two system calls for its locks.
+        if self._looked:
+            return
         try:
             (version,) = self._reader.execute("PRAGMA data_version").fetchone()
             if version != self._seen:
@@ -65,6 +71,11 @@ class SqliteStore:
                 self._seen = version
         except sqlite3.Error as problem:
             raise _unavailable(problem) from problem
+        self._looked = True
+        self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._looked = False
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         try:
@@ -89,6 +100,7 @@ class SqliteStore:
                     raise
             except sqlite3.Error as problem:
                 raise _unavailable(problem) from problem
+        self._looked = False
         self.look()
 
     async def ping(self) -> None:

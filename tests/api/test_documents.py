@@ -1,0 +1,271 @@
+"""The OpenAPI documents say what the server does, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+import httpx2
+import jsonschema_rs
+import msgspec
+import pytest
+
+from keyrelay.api import openapi, wire_v1, wire_v2
+from keyrelay.api.problems import SHOWN
+from live import ANONYMOUS, BASIC, OAUTH
+
+BASE = "/KeyfactorAPI"
+VERSIONS = {"keyfactor-v1": 1, "keyfactor-v2": 2, "keyrelay": 1}
+BODIES = {
+    "SMTPV1Response": wire_v1.SMTPV1Response,
+    "SMTPV1TestResponse": wire_v1.SMTPV1TestResponse,
+    "SMTPResponse": wire_v2.SMTPResponse,
+    "Secret": wire_v2.Secret,
+}
+
+
+@cache
+def document(name):
+    return openapi.load(name, BASE)
+
+
+def follow(name, node):
+    """What a reference of a document refers to."""
+    if "$ref" not in node:
+        return node
+    _, group, each = node["$ref"].removeprefix("#/").split("/")
+    return document(name)["components"][group][each]
+
+
+class Listed(NamedTuple):
+    """An operation of one of the documents."""
+
+    document: str
+    method: str
+    path: str
+    operation: dict
+
+    @property
+    def headers(self):
+        return {} if self.document == "keyrelay" else {"x-keyfactor-api-version": str(VERSIONS[self.document])}
+
+    def examples(self):
+        """The bodies of requests that the document shows, by name."""
+        content = next(iter(self.operation["requestBody"]["content"].values()))
+        return {title: follow(self.document, each)["value"] for title, each in content["examples"].items()}
+
+
+def _operations():
+    for name in VERSIONS:
+        base = document(name)["servers"][0]["url"].rstrip("/")
+        for path, methods in document(name)["paths"].items():
+            for method, operation in methods.items():
+                yield Listed(name, method.upper(), base + path, operation)
+
+
+OPERATIONS = list(_operations())
+
+
+def each_operation(*methods):
+    """Run a test for every operation, or for those of some methods."""
+    chosen = [each for each in OPERATIONS if not methods or each.method in methods]
+    return pytest.mark.parametrize("listed", chosen, ids=lambda each: each.operation["operationId"])
+
+
+def schema_errors(name, schema, value):
+    whole = {**schema, "components": document(name)["components"]}
+    return [error.message for error in jsonschema_rs.Draft202012Validator(whole).iter_errors(value)]
+
+
+def assert_documented(listed, answer):
+    """The status, the headers and the body are as the document says."""
+    name = listed.document
+    assert str(answer.status_code) in listed.operation["responses"]
+    response = follow(name, listed.operation["responses"][str(answer.status_code)])
+    for header, reference in response.get("headers", {}).items():
+        says = follow(name, reference)
+        assert header in answer.headers or not says.get("required")
+        if header in answer.headers and "pattern" in says["schema"]:
+            assert re.search(says["schema"]["pattern"], answer.headers[header])
+    if "content" not in response:
+        assert answer.content == b""
+        return
+    media = answer.headers["content-type"].partition(";")[0]
+    body = answer.json() if "json" in media else answer.text
+    assert schema_errors(name, response["content"][media]["schema"], body) == []
+
+
+# --- The documents and the application -------------------------------------------------------------------------
+
+
+def test_the_documents_list_every_operation_and_no_other(module_server):
+    application = module_server.node.application()
+    offered = {
+        (method, resource.path, version)
+        for resource in application.resources
+        for method, operation in resource.operations.items()
+        for version in operation.versions
+    } | {("GET", "/livez", 1), ("GET", "/readyz", 1)}
+    listed = {(each.method, each.path, VERSIONS[each.document]) for each in OPERATIONS}
+    assert listed == offered
+
+
+def test_the_documents_name_the_permission_and_deprecation_of_each_operation(module_server):
+    resources = {resource.path: resource for resource in module_server.node.application().resources}
+    for each in OPERATIONS:
+        if each.path in resources:
+            does = resources[each.path].operations[each.method]
+            assert each.operation.get("x-permission") == does.permission
+            assert each.operation.get("deprecated", False) == (does.deprecated and each.document == "keyfactor-v1")
+
+
+@pytest.mark.parametrize("name", [name for name, body in VERSIONS.items() if name != "keyrelay"])
+def test_published_answers_have_the_keys_of_the_server_in_their_order(name):
+    schemas = document(name)["components"]["schemas"]
+    for schema in BODIES.keys() & schemas.keys():
+        keys = [field.encode_name for field in msgspec.structs.fields(BODIES[schema])]
+        assert list(schemas[schema]["properties"]) == keys
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_the_examples_fit_their_schemas(name):
+    def walk(node):
+        if isinstance(node, dict):
+            if "schema" in node:
+                examples = [node["example"]] if "example" in node else []
+                examples += [follow(name, each)["value"] for each in node.get("examples", {}).values()]
+                for example in examples:
+                    assert schema_errors(name, node["schema"], example) == [], example
+            for each in node.values():
+                walk(each)
+        elif isinstance(node, list):
+            for each in node:
+                walk(each)
+
+    walk(document(name))
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_the_examples_of_errors_are_what_the_server_would_say(name):
+    shown = {kind.code: (kind, how) for kind, how in SHOWN.items()}
+    by_error_code = {how.error_code: (kind, how) for kind, how in SHOWN.items()}
+    for response in document(name)["components"]["responses"].values():
+        for content in response.get("content", {}).values():
+            example = content.get("example", {})
+            if "ErrorCode" in example:
+                kind, _ = by_error_code[example["ErrorCode"]]
+                assert kind.remedy in example["Message"] or kind.code == "permission_missing"
+            elif "code" in example:
+                kind, how = shown[example["code"]]
+                assert example["title"] == kind.__doc__.partition("\n")[0]
+                assert example["status"] == how.status
+                assert example["remedy"] == kind.remedy or kind.code == "permission_missing"
+
+
+def test_every_schema_and_response_kept_is_referred_to():
+    later = {"SMTPV1TestResponse"}  # published, and answered once the test sends mail
+    for name in VERSIONS:
+        text = json.dumps(document(name))
+        kept = document(name)["components"]
+        for group in ("parameters", "headers", "responses", "schemas", "examples"):
+            for each in kept[group].keys() - later:
+                assert f'"#/components/{group}/{each}"' in text, f"{name}: {each}"
+
+
+# --- The documents and the answers -----------------------------------------------------------------------------
+
+
+@each_operation()
+def test_each_operation_asks_for_sign_in_as_documented(module_server, listed):
+    answer = httpx2.request(listed.method, module_server.url + listed.path)
+    if listed.operation.get("security") == []:
+        assert answer.is_success
+    else:
+        assert answer.status_code == 401
+    assert_documented(listed, answer)
+
+
+@pytest.fixture(scope="module")
+def roleless(module_server):
+    module_server.add_user("nobody", "password of nobody")
+    return "nobody", "password of nobody"
+
+
+@each_operation()
+def test_a_user_without_a_role_is_answered_as_documented(module_server, roleless, listed):
+    url = module_server.url + listed.path
+    answer = httpx2.request(listed.method, url, auth=roleless, headers=listed.headers)
+    assert answer.status_code in {200, 403}
+    assert_documented(listed, answer)
+
+
+@each_operation()
+def test_another_method_is_answered_as_documented(module_server, listed):
+    answer = module_server.request("DELETE", listed.path, headers=listed.headers)
+    assert answer.status_code == 405
+    assert_documented(listed, answer)
+
+
+@each_operation("PUT", "POST", "PATCH")
+def test_every_example_of_a_request_is_answered_as_documented(module_server, listed):
+    module_server.put_v2(BASIC).raise_for_status()
+    for title, example in listed.examples().items():
+        answer = module_server.request(listed.method, listed.path, json=example, headers=listed.headers)
+        # Providers come with a later version of keyrelay, and so does the test message.
+        assert answer.status_code == (400 if title == "pam" else 501 if listed.path.endswith("/Test") else 200)
+        assert_documented(listed, answer)
+
+
+@each_operation("PUT", "POST", "PATCH")
+def test_every_media_type_documented_is_read_alike(module_server, listed):
+    content = dict(listed.operation["requestBody"]["content"])
+    example = next(iter(listed.examples().values()))
+    module_server.put_v2(BASIC).raise_for_status()
+    schemas = [each["schema"] for each in content.values()]
+    assert all(schema == schemas[0] for schema in schemas)
+    form = content.pop("application/x-www-form-urlencoded", None)
+    bodies = {media.replace("*", "vnd.example"): json.dumps(example) for media in content}
+    if form:
+        bodies["application/x-www-form-urlencoded"] = urlencode(example)
+    for media, body in bodies.items():
+        headers = {"content-type": media, **listed.headers}
+        answer = module_server.request(listed.method, listed.path, content=body, headers=headers)
+        assert answer.is_success or answer.status_code == 501
+        assert_documented(listed, answer)
+
+
+@each_operation("GET")
+@pytest.mark.parametrize("profile", [ANONYMOUS, BASIC, OAUTH], ids=["anonymous", "basic", "oauth"])
+def test_reads_are_answered_as_documented_for_every_kind_of_profile(module_server, profile, listed):
+    module_server.put_v2(profile).raise_for_status()
+    answer = module_server.get(listed.path, headers=listed.headers)
+    assert answer.is_success
+    assert_documented(listed, answer)
+    if "etag" in answer.headers:
+        known = {"if-none-match": answer.headers["etag"], **listed.headers}
+        again = module_server.get(listed.path, headers=known)
+        assert again.status_code == 304
+        assert_documented(listed, again)
+
+
+@each_operation("PUT", "PATCH")
+@pytest.mark.parametrize(
+    ("headers", "content", "status"),
+    [
+        ({"if-match": '"another"'}, None, 412),
+        ({"content-type": "application/xml"}, b"<profile/>", 415),
+        ({}, b" " * 300_000, 413),
+        ({}, b"[", 400),
+    ],
+    ids=["changed meanwhile", "not JSON", "too large", "broken off"],
+)
+def test_refused_changes_are_answered_as_documented(module_server, listed, headers, content, status):
+    module_server.put_v2(ANONYMOUS).raise_for_status()
+    body = content or json.dumps(next(iter(listed.examples().values())))
+    sent = {**listed.headers, **headers}
+    answer = module_server.request(listed.method, listed.path, content=body, headers=sent)
+    assert answer.status_code == status
+    assert_documented(listed, answer)
