@@ -9,10 +9,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -37,11 +39,18 @@ def certificate_for(data_dir: Path, host: str) -> tuple[Path, Path]:
     folder = data_dir / "tls"
     certificate, key = folder / "server.pem", folder / "server-key.pem"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        names = _names(host)
+    except ValueError as problem:
+        raise TlsUnusable(
+            f"No certificate can name the host {host}.", remedy="Give its name in ASCII (xn--...) with --host."
+        ) from problem
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         if not authority_file(data_dir).exists():
             _make_authority(folder)
-        if not (certificate.exists() and key.exists() and _still_good(certificate, _names(host))):
-            _make_certificate(folder, _names(host))
+        if not _still_good(folder, names):
+            _make_certificate(folder, names)
     except OSError as problem:
         raise DataDirUnusable(f"{folder} cannot be written: {problem.strerror}.") from problem
     except ValueError as problem:
@@ -63,8 +72,17 @@ def _names(host: str) -> list[x509.GeneralName]:
     return names
 
 
-def _still_good(file: Path, names: list[x509.GeneralName]) -> bool:
+def _still_good(folder: Path, names: list[x509.GeneralName]) -> bool:
+    file, key = folder / "server.pem", folder / "server-key.pem"
+    if not (file.exists() and key.exists()):
+        return False
     certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    try:
+        # Both fit after every undisturbed start; a crash or an operator may have parted them.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file, key)
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()))
+    except (ssl.SSLError, InvalidSignature):
+        return False
     held = list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     return certificate.not_valid_after_utc - datetime.now(UTC) > _RENEW_BEFORE and all(name in held for name in names)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import multiprocessing
 import os
+import signal
 import socket
 import ssl
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +29,9 @@ from keyrelay.errors import (
     MasterKeyMissing,
     PlainHttpRefused,
     PortInUse,
+    SettingsInvalid,
     TlsUnusable,
+    Unsuitable,
 )
 from keyrelay.profile.keeper import ProfileKeeper
 from keyrelay.profile.rules import Rules
@@ -112,7 +118,10 @@ async def _first_user(settings: Settings, store: Store) -> SecretText | None:
         if await accounts.any_account(change):
             return None  # another node was faster
         await accounts.ensure_administrator_role(change)
-        await accounts.add_account(change, FIRST_USER, password, (accounts.ADMINISTRATOR,))
+        try:
+            await accounts.add_account(change, FIRST_USER, password, (accounts.ADMINISTRATOR,))
+        except Unsuitable as problem:
+            raise SettingsInvalid(f"KEYRELAY_ADMIN_PASSWORD cannot be used. {problem.message}") from None
     return None if given else password
 
 
@@ -147,9 +156,18 @@ class Served:
 
 def worker() -> Served:
     """The application of one of several server processes; the first process has passed the settings on."""
+    first = multiprocessing.parent_process()
+    if first is not None:
+        # Left alone, this process would keep the port, and the next start would find it in use.
+        threading.Thread(target=_end_after, args=(first,), daemon=True).start()
     read = settings.read(os.environ)
     log.start(read.log_level, read.log_format)
     return Served(read)
+
+
+def _end_after(other: BaseProcess) -> None:
+    other.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:
@@ -214,6 +232,8 @@ def _listen(chosen: Settings, *, tls: bool) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
+    except UnicodeError as problem:  # a name with an empty or overlong part
+        raise CannotListen(f"Cannot listen on {chosen.host}: that is no host name.") from problem
     except OSError as problem:
         if problem.errno == errno.EADDRINUSE:
             raise PortInUse(f"Port {chosen.port} on {chosen.host} is in use by another program.") from problem

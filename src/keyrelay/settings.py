@@ -64,7 +64,8 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 
 def _base_path(text: str) -> str:
     path = "/" + text.strip("/")
-    if not re.fullmatch(r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", path) or path.lower().startswith(("/api", "/docs")):
+    ours = path.lower().split("/")[1] in {"api", "docs"}
+    if ours or not re.fullmatch(r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", path):
         raise ValueError("must be a plain path such as /KeyfactorAPI, and none of our own (/api, /docs)")
     return path
 
@@ -238,7 +239,10 @@ def _given(environ: Mapping[str, str], name: str, variable: Variable) -> str | N
     if direct is not None:
         raise ValueError(f"and {name}_FILE exclude each other")
     try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "not UTF-8 text"
         raise ValueError(f"cannot be read from {path}: {reason}") from None
+    if not text:
+        raise ValueError(f"cannot be read from {path}: it is empty")
+    return text

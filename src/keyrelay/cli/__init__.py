@@ -15,11 +15,15 @@ app = App(
     version=f"keyrelay {__version__}",
     default_parameter=Parameter(negative=""),
 )
-app.command("keyrelay.cli.serve:serve", name="serve")
-app.command("keyrelay.cli.smtp:app", name="smtp")
-app.command("keyrelay.cli.user:app", name="user")
-app.command("keyrelay.cli.role:app", name="role")
-app.command("keyrelay.cli.keys:app", name="keys")
+app.command(
+    "keyrelay.cli.serve:serve",
+    name="serve",
+    help="Start the server. Options win over the KEYRELAY_ settings of the same name.",
+)
+app.command("keyrelay.cli.smtp:app", name="smtp", help="The SMTP profile.")
+app.command("keyrelay.cli.user:app", name="user", help="Local users: who may sign in.")
+app.command("keyrelay.cli.role:app", name="role", help="Roles: named sets of permissions, held by users.")
+app.command("keyrelay.cli.keys:app", name="keys", help="The keys that protect stored secrets.")
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from keyrelay.secrets.rotation import Rotated
 from keyrelay.secrets.rotation import rotate as run_rotation
 from keyrelay.server import Node
 
-app = App(name="keys", help="The keys that protect stored secrets.")
+app = App(name="keys")
 
 
 @app.command

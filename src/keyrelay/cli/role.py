@@ -9,7 +9,7 @@ from keyrelay.cli import terminal
 from keyrelay.cli.terminal import AsJson
 from keyrelay.server import Node
 
-app = App(name="role", help="Roles: named sets of permissions, held by users.")
+app = App(name="role")
 
 
 @app.command

@@ -16,7 +16,7 @@ from keyrelay.profile.keeper import HistoryEntry, Snapshot
 from keyrelay.profile.rules import Rules
 from keyrelay.server import Node
 
-app = App(name="smtp", help="The SMTP profile.")
+app = App(name="smtp")
 
 
 @app.command

@@ -11,7 +11,7 @@ from keyrelay.cli.terminal import AsJson, InputFile
 from keyrelay.secrets.model import SecretText
 from keyrelay.server import Node
 
-app = App(name="user", help="Local users: who may sign in.")
+app = App(name="user")
 
 
 @app.command

@@ -113,7 +113,8 @@ class ProfileKeeper:
         """
 
         async def revision(change: Change, _: Snapshot) -> tuple[SmtpProfile, int]:
-            rows = await change.rows(_SELECT + " WHERE revision = $1", number)
+            known = 0 < number < 2**31  # beyond that the databases have no such number
+            rows = await change.rows(_SELECT + " WHERE revision = $1", number) if known else []
             if not rows:
                 raise UnknownName(f"There is no revision {number} of the profile.")
             return document.read(rows[0][1]), number

@@ -33,6 +33,8 @@ _LOST = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby
+    asyncpg.InvalidCatalogNameError,  # dropped or renamed under us
+    asyncpg.InvalidAuthorizationSpecificationError,  # our password was changed
 )
 _REFUSED = (*_LOST, asyncpg.PostgresError, ValueError)
 
@@ -176,6 +178,8 @@ def _reason(problem: BaseException) -> str:
     """The driver's words where they cannot hold the password; the kind of error otherwise."""
     if isinstance(problem, asyncpg.PostgresError):
         return str(problem).rstrip(".")
+    if isinstance(problem, ValueError):  # its words may hold a part of the password
+        return "its address cannot be read (in a password, / @ : # and % are written as %2F %40 %3A %23 %25)"
     if isinstance(problem, TimeoutError):
         return "no answer in time"
     if isinstance(problem, OSError) and problem.strerror:

@@ -1,0 +1,39 @@
+"""The endpoint that only answers 200: what is left of a read when keyrelay does nothing.
+
+It runs in keyrelay's own server, with everything that ``keyrelay serve`` sets; only the application is another.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from keyrelay import server, settings
+
+
+def answering(body: bytes) -> ASGIApp:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    start = {"type": "http.response.start", "status": 200, "headers": headers}
+    rest = {"type": "http.response.body", "body": body}
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send(start)
+        await send(rest)
+
+    return answer
+
+
+if __name__ == "__main__":
+    application = answering(Path(sys.argv[1]).read_bytes())
+    # Replaced, not copied: so the settings of both can never differ.
+    server.Served = lambda *_: application  # type: ignore[assignment,misc]
+    server.serve(settings.read(os.environ), lambda url, _: print(url, flush=True))

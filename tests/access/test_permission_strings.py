@@ -1,0 +1,126 @@
+"""Access-control strings: what grants what (contract 1.8 and D19)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyrelay.access.permissions import broadest, granted, permission
+from keyrelay.errors import Unsuitable
+
+READ, MODIFY = "/system_settings/read/", "/system_settings/modify/"
+
+
+@pytest.mark.parametrize(
+    ("held", "needed", "allowed"),
+    [
+        ("/", READ, True),
+        ("/", "/anything/at/all/", True),
+        ("/system_settings/", READ, True),
+        ("/system_settings/", MODIFY, True),
+        (READ, READ, True),
+        (READ, MODIFY, False),
+        (MODIFY, READ, False),
+        ("/system_settings/read/smtp/", READ, False),
+        ("/system_setting/modify/", MODIFY, True),
+        ("/system_setting/", MODIFY, True),
+        ("/system_setting/", READ, True),
+        ("/system_set/", READ, False),
+        ("/system_settings/re/", READ, False),
+        ("/pam/read/", "/pam/read/7/", True),
+        ("/pam/read/7/", "/pam/read/", False),
+        ("/pam/read/7/", "/pam/read/77/", False),
+        ("/security/", READ, False),
+    ],
+)
+def test_a_string_grants_itself_and_all_below_it(held, needed, allowed):
+    assert granted([held], needed) is allowed
+    assert granted(["/auditing/read/", held], needed) is allowed
+
+
+def test_nothing_held_grants_nothing():
+    assert not granted([], READ)
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("/", "/"),
+        (" / ", "/"),
+        ("system_settings/read", READ),
+        ("/System_Settings/READ", READ),
+        (" /system_settings/read/ ", READ),
+        ("/pam/read/7/", "/pam/read/7/"),
+        ("/a.b/c-d/e@f/", "/a.b/c-d/e@f/"),
+    ],
+)
+def test_every_spelling_is_brought_into_one_form(text, form):
+    assert permission(text) == form
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "//",  # a slip must not grant everything
+        "///",
+        "/a b/",
+        "/pam//read/",
+        "SystemSettings:Read",
+        "/*/",
+        "/[red]/",
+        "/ä/",
+        "/a\n/",
+        "/a\0/",
+        "/" + "x" * 65 + "/",
+        "/a" * 9,
+    ],
+)
+def test_what_is_no_permission_string_is_refused(text):
+    with pytest.raises(Unsuitable):
+        permission(text)
+
+
+@pytest.mark.parametrize(
+    ("held", "shown"),
+    [
+        ([], []),
+        ([READ, READ], [READ]),
+        ([READ, MODIFY], [MODIFY, READ]),
+        (["/pam/read/7/", "/pam/read/", READ], ["/pam/read/", READ]),
+        ([READ, "/"], ["/"]),
+        ([READ, "/system_setting/"], ["/system_setting/"]),
+    ],
+)
+def test_strings_that_a_broader_one_covers_are_left_out(held, shown):
+    assert broadest(held) == shown
+
+
+def test_the_two_spellings_of_one_permission_do_not_leave_each_other_out():
+    assert granted(broadest(["/system_setting/modify/", "/system_settings/modify/"]), MODIFY)
+
+
+parts = st.sampled_from(["system_settings", "system_setting", "pam", "read", "modify", "7"])
+strings = st.lists(parts, max_size=3).map(lambda path: "/" + "".join(part + "/" for part in path))
+
+
+@given(st.lists(strings, max_size=6), strings)
+def test_the_short_list_grants_exactly_what_the_long_one_does(held, needed):
+    short = broadest(held)
+    assert short == sorted(set(short))
+    assert set(short) <= set(held)
+    assert granted(short, needed) == granted(held, needed)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_refused_or_brought_into_a_form_that_stays(text):
+    try:
+        form = permission(text)
+    except Unsuitable:
+        return
+    assert form.startswith("/")
+    assert form.endswith("/")
+    assert permission(form) == form
+    assert granted([form], form)

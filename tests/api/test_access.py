@@ -1,0 +1,280 @@
+"""Who may do what, held against every operation the application has."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from http.client import HTTPConnection
+
+import httpx2
+import pytest
+
+from live import ANONYMOUS, SMTP, V2, LiveServer
+
+READ, MODIFY = "/system_settings/read/", "/system_settings/modify/"
+BASE = "/KeyfactorAPI"
+OWN = "/api/v1/profile"
+PASSWORD = "long enough 1"
+
+# Every operation and what it needs: a permission, any role at all, or to be signed in.
+ANY_ROLE, SIGNED_IN = "any role", "signed in"
+NEEDS = {
+    f"GET {BASE}/SMTP": READ,
+    f"PUT {BASE}/SMTP": MODIFY,
+    f"POST {BASE}/SMTP/Test": MODIFY,
+    f"GET {BASE}/Status/Endpoints": ANY_ROLE,
+    f"GET {BASE}/Status/HealthCheck": ANY_ROLE,
+    f"GET {BASE}/Security/My/Permissions": SIGNED_IN,
+    f"GET {OWN}": READ,
+    f"PUT {OWN}": MODIFY,
+    f"PATCH {OWN}": MODIFY,
+}
+FOR_EVERYBODY = {"/", "/livez", "/readyz"}  # and /docs with all below it
+
+# Users, named after the one permission they hold.
+HOLDERS = {
+    "roleless": (),
+    "stranger": ("/pam/read/",),
+    "reader": (READ,),
+    "changer": (MODIFY,),
+    "old-changer": ("/system_setting/modify/",),
+    "keeper": ("/system_settings/",),
+    "everything": ("/",),
+    "too-narrow": (READ + "smtp/", MODIFY + "smtp/"),
+    "look-alike": ("/system_settings/re/", "/system/"),
+}
+MAY = {
+    READ: {"reader", "keeper", "everything"},
+    MODIFY: {"changer", "old-changer", "keeper", "everything"},
+    ANY_ROLE: set(HOLDERS) - {"roleless"},
+    SIGNED_IN: set(HOLDERS),
+}
+
+
+@pytest.fixture(scope="module")
+def server(module_server) -> LiveServer:
+    for name, permissions in HOLDERS.items():
+        module_server.add_user(name, PASSWORD, *permissions)
+    return module_server
+
+
+def ask(server: LiveServer, operation: str, name: str | None, **more) -> httpx2.Response:
+    method, _, path = operation.partition(" ")
+    auth = None if name is None else (name, PASSWORD)
+    return httpx2.request(method, server.url + path, auth=auth, timeout=30, **more)
+
+
+def permissions(server: LiveServer, name: str) -> list[str]:
+    return ask(server, f"GET {BASE}/Security/My/Permissions", name).raise_for_status().json()["Permissions"]
+
+
+def message(answer: httpx2.Response) -> str:
+    body = answer.json()
+    if answer.headers["content-type"] == "application/problem+json":
+        return " ".join((body["detail"], body["remedy"]))
+    assert list(body) == ["ErrorCode", "Message"]
+    return body["Message"]
+
+
+# --- The matrix ----------------------------------------------------------------------------------------------
+
+
+def test_every_operation_of_the_application_stands_in_the_table(server):
+    application = server.node.application()
+    offered = {f"{method} {resource.path}" for resource in application.resources for method in resource.operations}
+    assert offered == set(NEEDS), "say here what a new operation needs, and who may call it"
+
+
+def test_every_other_path_of_the_application_is_meant_for_everybody(server):
+    application = server.node.application()
+    guarded = {resource.path.lower() for resource in application.resources}
+    others = {route.path for route in application._router.routes} - guarded
+    assert {path for path in others if not path.startswith("/docs")} == FOR_EVERYBODY
+
+
+@pytest.mark.parametrize("operation", NEEDS)
+@pytest.mark.parametrize("name", HOLDERS)
+def test_an_operation_admits_those_who_hold_what_it_needs_and_nobody_else(server, operation, name):
+    before = server.get_v2()
+    answer = ask(server, operation, name)
+    if name in MAY[NEEDS[operation]]:
+        assert answer.status_code in {200, 204, 400}  # 400: admitted, and the body that we did not send is missed
+        return
+    assert answer.status_code == 403
+    assert name in message(answer)
+    if name != "roleless":
+        assert message(answer).endswith(NEEDS[operation])
+    assert server.get_v2() == before
+
+
+@pytest.mark.parametrize("operation", NEEDS)
+def test_an_operation_asks_the_unknown_to_sign_in(server, operation):
+    for header in ({}, {"Authorization": "Bearer x.y.z"}, {"Authorization": "Basic"}):
+        answer = ask(server, operation, None, headers=header)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == 'Basic realm="keyrelay", charset="UTF-8"'
+        assert message(answer)
+
+
+@pytest.mark.parametrize("operation", NEEDS)
+def test_who_may_not_call_an_operation_learns_nothing_about_its_input(server, operation):
+    """Not even that the body is broken or too large, and so nothing of it is read."""
+    more = {"content": b"{", "headers": {"x-keyfactor-api-version": "9"}}
+    assert ask(server, operation, None, **more).status_code == 401
+    if NEEDS[operation] in {READ, MODIFY}:
+        assert ask(server, operation, "stranger", **more).status_code == 403
+
+
+def test_an_identity_without_a_role_is_told_apart_from_one_without_the_permission(server):
+    codes = {name: ask(server, f"GET {BASE}/SMTP", name).json()["ErrorCode"] for name in ("roleless", "stranger")}
+    assert codes == {"roleless": "0xA0140002", "stranger": "0xA0140003"}
+    own = {name: ask(server, f"GET {OWN}", name).json()["code"] for name in ("roleless", "stranger")}
+    assert own == {"roleless": "no_role", "stranger": "permission_missing"}
+    login_probe = ask(server, f"GET {BASE}/Status/Endpoints", "roleless").json()
+    assert login_probe["ErrorCode"] == "0xA0140002"
+    assert "roleless" in login_probe["Message"]
+
+
+@pytest.mark.parametrize("path", [f"{BASE}/SMTP", OWN])
+@pytest.mark.parametrize("method", ["DELETE", "TRACE", "OPTIONS", "HEAD", "get"])
+def test_a_method_that_is_not_offered_is_no_way_round(server, path, method):
+    answer = httpx2.request(method, server.url + path, auth=("stranger", PASSWORD))
+    assert answer.status_code in {403, 405}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/keyfactorapi/smtp/",
+        "//KeyfactorAPI/SMTP",
+        "/KeyfactorAPI//SMTP",
+        "/KeyfactorAPI/./SMTP",
+        "/docs/../KeyfactorAPI/SMTP",
+        "/livez/../KeyfactorAPI/SMTP",
+        "/KeyfactorAPI/%53MTP",
+        "/KeyfactorAPI/SMTP%2f",
+        "/KeyfactorAPI/SMTP;x=1",
+        "/KeyfactorAPI/SMTP?x=/livez",
+    ],
+)
+def test_no_spelling_of_a_path_leads_round_the_sign_in(server, path):
+    with closing(HTTPConnection(server.url.removeprefix("http://"), timeout=30)) as connection:
+        connection.request("GET", path)  # as it is, where a better client would tidy it
+        assert connection.getresponse().status in {401, 404}
+
+
+# --- What a caller may know of itself ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("roleless", []), ("reader", [READ]), ("everything", ["/"]), ("too-narrow", [MODIFY + "smtp/", READ + "smtp/"])],
+)
+def test_my_permissions_are_sorted(server, name, shown):
+    assert permissions(server, name) == shown
+
+
+def test_my_permissions_leave_out_what_a_broader_one_covers_and_repeat_nothing(server):
+    server.add_user("several", PASSWORD, READ, "/pam/read/", "/pam/read/7/", "/pam/", MODIFY, "/auditing/read/")
+    assert permissions(server, "several") == ["/auditing/read/", "/pam/", MODIFY, READ]
+
+
+def test_my_permissions_show_one_that_is_held_in_both_spellings(server):
+    server.add_user("both", PASSWORD, MODIFY, "/system_setting/modify/")
+    assert len(permissions(server, "both")) == 1
+
+
+@pytest.mark.parametrize("name", sorted(MAY[ANY_ROLE]))
+def test_the_list_of_endpoints_has_only_what_the_caller_may_use(server, name):
+    mine = {needed for needed, names in MAY.items() if name in names}
+    expected = [
+        f"{operation.replace(BASE, '')}"
+        for operation, needed in NEEDS.items()
+        if needed in mine and operation.partition(" ")[2].startswith(BASE)
+    ]
+    assert ask(server, f"GET {BASE}/Status/Endpoints", name).json() == sorted(expected)
+
+
+# --- Changes that a foreign page might have made (D10) -------------------------------------------------------
+
+
+CHANGES = [f"PUT {BASE}/SMTP", f"POST {BASE}/SMTP/Test", f"PUT {OWN}", f"PATCH {OWN}"]
+ORIGIN = {"Origin": "https://elsewhere.example.org"}
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+def test_a_change_with_an_origin_needs_the_requested_with_header(server, operation):
+    refused = ask(server, operation, "changer", headers=ORIGIN, json={})
+    assert refused.status_code == 400
+    assert "x-keyfactor-requested-with" in message(refused)
+    code = "header_required" if OWN in operation else "0xA0110007"
+    assert refused.json().get("ErrorCode", refused.json().get("code")) == code
+    for headers in (ORIGIN | {"X-Keyfactor-Requested-With": "XMLHttpRequest"}, {}):
+        passed = ask(server, operation, "changer", headers=headers, json={"Host": 1, "host": 1})
+        assert "x-keyfactor-requested-with" not in message(passed)
+
+
+def test_a_refused_change_changes_nothing_and_a_read_needs_no_header(sqlite_server):
+    before = sqlite_server.get_v2()
+    assert sqlite_server.put(SMTP, json=ANONYMOUS, headers=ORIGIN).status_code == 400
+    assert sqlite_server.get_v2() == before
+    assert sqlite_server.get(SMTP, headers=ORIGIN).status_code == 200
+    assert sqlite_server.put(SMTP, json=ANONYMOUS, headers=V2 | ORIGIN).status_code == 200
+    assert sqlite_server.put(SMTP, json=ANONYMOUS).status_code == 200
+
+
+def test_the_strict_setting_wants_the_header_from_everyone_on_every_road(sqlite_settings, start):
+    server = start(replace(sqlite_settings, require_requested_with=True))
+    for _ in range(2):  # the second is answered from memory
+        refused = server.get(SMTP)
+        assert (refused.status_code, refused.json()["ErrorCode"]) == (400, "0xA0110007")
+        assert server.get(SMTP, headers=V2).status_code == 200
+    assert server.put(SMTP, json=ANONYMOUS).status_code == 400
+    assert server.get(f"{BASE}/Status/Endpoints").status_code == 400
+    assert server.put(SMTP, json=ANONYMOUS, headers=V2).status_code == 200
+    assert server.get(OWN).status_code == 200  # it is the compatible API's header
+
+
+# --- Probes --------------------------------------------------------------------------------------------------
+
+
+def test_the_health_check_answers_204_with_nothing(server):
+    answer = ask(server, f"GET {BASE}/Status/HealthCheck", "stranger")
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_the_probes_answer_anybody_and_are_not_cached(server, path):
+    for method in ("GET", "HEAD"):
+        answer = httpx2.request(method, server.url + path)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+    refused = httpx2.post(server.url + path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.fixture
+def on_postgres(postgres, sqlite_settings):
+    return replace(sqlite_settings, database_url=postgres.fresh_database())
+
+
+def test_a_database_that_is_gone_makes_us_not_ready_and_leaves_us_alive(postgres, on_postgres, start):
+    server = start(on_postgres)
+    assert httpx2.get(server.url + "/readyz").status_code == 200
+    postgres.kill()
+    try:
+        unready = httpx2.get(server.url + "/readyz", timeout=30)
+        assert (unready.status_code, unready.json()["code"]) == (503, "store_unavailable")
+        assert postgres.password not in unready.text
+        assert httpx2.get(server.url + "/livez").status_code == 200
+        assert server.get(f"{BASE}/Status/HealthCheck").status_code == 503
+    finally:
+        postgres.resume()
+    assert httpx2.get(server.url + "/readyz", timeout=30).status_code == 200
+    assert server.get(f"{BASE}/Status/HealthCheck").status_code == 204
+
+
+def test_a_database_that_was_dropped_makes_us_not_ready_too(postgres, on_postgres, start):
+    server = start(on_postgres)
+    name = on_postgres.database_url.rpartition("/")[2]
+    postgres.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    assert {httpx2.get(server.url + "/readyz", timeout=30).status_code for _ in range(3)} == {503}
