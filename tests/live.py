@@ -17,6 +17,7 @@ import httpx2
 import uvicorn
 import uvloop
 
+from keyrelay import listening
 from keyrelay import server as keyrelay_server
 from keyrelay.access import accounts
 from keyrelay.secrets.model import SecretText
@@ -141,20 +142,10 @@ class LiveServer:
         try:
             self._loop = asyncio.get_running_loop()
             self.node = await keyrelay_server.Node.open(self.settings)
-            listener = keyrelay_server._listen(self.settings, tls=False)
-            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            config = uvicorn.Config(
-                keyrelay_server.Served(self.settings, self.node),
-                http="httptools",
-                ws="none",
-                interface="asgi3",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=2,
-            )
+            listener = listening.listen(self.settings)
+            self.url = listening.url(self.settings, listener.getsockname()[1])
+            options = listening.options(self.settings) | {"timeout_graceful_shutdown": 2}
+            config = uvicorn.Config(keyrelay_server.Served(self.settings, self.node), **options)
             self._server = uvicorn.Server(config)
             self._server.capture_signals = _leave_signals_alone
         except BaseException as failure:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+_MOST_VIOLATIONS = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -47,7 +49,7 @@ class BadInput(KeyrelayError):
     remedy = "Correct the fields named and send the request again."
 
     def __init__(self, violations: tuple[Violation, ...]) -> None:
-        self.violations = violations
+        self.violations = violations[:_MOST_VIOLATIONS]  # an answer to nonsense has a bound too
         super().__init__(" ".join(self.sentences()))
 
     def sentences(self, name: Callable[[str], str] = lambda field: field) -> list[str]:
@@ -87,6 +89,20 @@ class BodyTooLarge(KeyrelayError):
 
     code = "body_too_large"
     remedy = "Send a shorter body; a profile needs a few kilobytes."
+
+
+class HeadTooLarge(KeyrelayError):
+    """The request line and headers are longer than any client needs."""
+
+    code = "head_too_large"
+    remedy = "Send fewer or shorter headers."
+
+
+class NotHttp(KeyrelayError):
+    """What arrived cannot be read as a request; often it is TLS sent to a port that speaks plain HTTP."""
+
+    code = "not_http"
+    remedy = "Send HTTP/1.1; look whether the address begins with http:// or https://."
 
 
 class UnsupportedMediaType(KeyrelayError):

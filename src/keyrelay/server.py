@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import multiprocessing
 import os
 import signal
-import socket
-import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Self
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from keyrelay import log, settings
+from keyrelay import listening, log, settings
 from keyrelay.access import accounts
 from keyrelay.access.passwords import make_password
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
-from keyrelay.errors import (
-    CannotListen,
-    MasterKeyMissing,
-    PlainHttpRefused,
-    PortInUse,
-    SettingsInvalid,
-    TlsUnusable,
-    Unsuitable,
-)
+from keyrelay.errors import MasterKeyMissing, SettingsInvalid, Unsuitable
 from keyrelay.profile.keeper import ProfileKeeper
 from keyrelay.profile.rules import Rules
 from keyrelay.secrets import master
@@ -43,7 +30,6 @@ from keyrelay.settings import Settings
 from keyrelay.store.engine import Store, open_store
 
 FIRST_USER = "admin"
-_BACKLOG = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,29 +165,14 @@ def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:
     import uvloop
 
     log.start(chosen.log_level, chosen.log_format)
-    tls = _tls(chosen)
-    listener = _listen(chosen, tls=tls is not None)
-    host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
-    url = f"{'https' if tls else 'http'}://{host}:{listener.getsockname()[1]}"
-    common: dict[str, object] = {
-        "loop": "uvloop",
-        "http": "httptools",
-        "ws": "none",
-        "interface": "asgi3",
-        "lifespan": "on",
-        "log_config": None,
-        "access_log": False,
-        "proxy_headers": False,
-        "server_header": False,
-        "timeout_graceful_shutdown": 10,
-    }
-    if tls:
-        common |= {"ssl_certfile": tls[0], "ssl_keyfile": tls[1]}
+    options = listening.options(chosen)
+    listener = listening.listen(chosen)
+    url = listening.url(chosen, listener.getsockname()[1])
 
     async def run_one() -> None:
         node = await Node.open(chosen)
         announce(url, node)
-        server = uvicorn.Server(uvicorn.Config(Served(chosen, node), **common))  # type: ignore[arg-type]  # see common
+        server = uvicorn.Server(uvicorn.Config(Served(chosen, node), **options))
         await server.serve(sockets=[listener])
 
     async def prepare() -> None:
@@ -218,50 +189,5 @@ def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:
         runner.run(prepare())
     from uvicorn.supervisors import Multiprocess
 
-    config = uvicorn.Config("keyrelay.server:worker", factory=True, workers=chosen.workers, **common)  # type: ignore[arg-type]  # see common
+    config = uvicorn.Config("keyrelay.server:worker", factory=True, workers=chosen.workers, **options)
     Multiprocess(config, sockets=[listener]).run()
-
-
-def _listen(chosen: Settings, *, tls: bool) -> socket.socket:
-    if not tls and not chosen.allow_plain_http and not _is_loopback(chosen.host):
-        raise PlainHttpRefused(f"keyrelay does not listen on {chosen.host} without TLS: passwords would be readable.")
-    try:
-        found = socket.getaddrinfo(chosen.host, chosen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except UnicodeError as problem:  # a name with an empty or overlong part
-        raise CannotListen(f"Cannot listen on {chosen.host}: that is no host name.") from problem
-    except OSError as problem:
-        if problem.errno == errno.EADDRINUSE:
-            raise PortInUse(f"Port {chosen.port} on {chosen.host} is in use by another program.") from problem
-        raise CannotListen(f"Cannot listen on {chosen.host} port {chosen.port}: {problem.strerror}.") from problem
-    listener.set_inheritable(True)
-    return listener
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _tls(chosen: Settings) -> tuple[Path, Path] | None:
-    if chosen.self_signed:
-        from keyrelay.self_signed import certificate_for
-
-        return certificate_for(chosen.data_dir, chosen.host)
-    if chosen.tls_cert is None or chosen.tls_key is None:
-        return None
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chosen.tls_cert, chosen.tls_key, password=lambda: b"")
-    except (OSError, ssl.SSLError) as problem:
-        raise TlsUnusable(
-            f"The certificate {chosen.tls_cert} with key {chosen.tls_key} cannot be used: {problem.strerror}."
-        ) from problem
-    return chosen.tls_cert, chosen.tls_key

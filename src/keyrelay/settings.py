@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from keyrelay.errors import SettingsInvalid
 
@@ -77,7 +76,7 @@ def _product_version(text: str) -> str:
 
 
 def _database_url(text: str) -> str:
-    scheme = urlsplit(text).scheme
+    scheme = text.partition("://")[0]  # urlsplit would repeat the password when it refuses
     if scheme == "sqlite":
         if not text.startswith("sqlite:///") or text in {"sqlite:///", "sqlite:///:memory:"}:
             raise ValueError("must name a file, as in sqlite:///keyrelay.db or sqlite:////var/lib/keyrelay/keyrelay.db")

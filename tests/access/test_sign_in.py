@@ -195,3 +195,12 @@ def test_a_script_with_an_old_password_does_not_stop_one_with_the_right_one(sqli
     for number in range(40):
         assert status(sqlite_server, "admin", f"old {number % 3}") in {401, 429}
         assert status(sqlite_server, "admin", ADMIN_PASSWORD) == 200
+
+
+def test_many_users_who_sign_in_at_once_from_one_address_all_get_in(sqlite_server):
+    names = [f"user{number}" for number in range(40)]
+    for name in names:
+        sqlite_server.add_user(name, "long enough 1", "/")
+    with ThreadPoolExecutor(len(names)) as pool:
+        answers = list(pool.map(lambda name: sqlite_server.get(SMTP, auth=(name, "long enough 1")), names))
+    assert [answer.status_code for answer in answers] == [200] * len(names)

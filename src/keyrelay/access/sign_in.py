@@ -19,6 +19,7 @@ from keyrelay.errors import SignInRequired, TooManyAttempts
 from keyrelay.store.engine import Store
 
 _REMEMBERED = 4096
+_WAITING = 512
 
 _logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class SignIn:
         self._key = os.urandom(32)
         self._remembered: dict[bytes, Identity] = {}
         self._mark = -1
+        self._turn = asyncio.Lock()
         # A hundred requests that arrive with the same new header share one check.
         self._under_way: dict[bytes, asyncio.Task[Identity]] = {}
 
@@ -60,6 +62,8 @@ class SignIn:
         key = blake2b(header + b"\0" + address.encode(), key=self._key, digest_size=16).digest()
         task = self._under_way.get(key)
         if task is None:
+            if len(self._under_way) >= _WAITING:
+                raise TooManyAttempts("Too many sign-ins are waiting to be checked.", retry_after=2)
             task = asyncio.create_task(self._check(header, credentials, address), name="keyrelay-sign-in")
             self._under_way[key] = task
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
@@ -71,12 +75,14 @@ class SignIn:
         found = await accounts.find(self._store, names)
         # Unknown names share one allowance each too, under the name that was tried.
         user = found[0] if found else names[0][:128]
-        if (seconds := self._throttle.take(user, address)) > 0:
-            raise TooManyAttempts("Sign-in has failed too often.", retry_after=seconds)
-        if not await self._passwords.matches(credentials.password.reveal(), found[1] if found else None):
-            _logger.warning("sign-in failed", extra={"facts": {"user": user, "address": address}})
-            raise SignInRequired("User name or password is not right.")
-        self._throttle.succeeded(user, address)
+        # One after the other, so that right passwords that arrive together do not use up an allowance.
+        async with self._turn:
+            if (seconds := self._throttle.take(user, address)) > 0:
+                raise TooManyAttempts("Sign-in has failed too often.", retry_after=seconds)
+            if not await self._passwords.matches(credentials.password.reveal(), found[1] if found else None):
+                _logger.warning("sign-in failed", extra={"facts": {"user": user, "address": address}})
+                raise SignInRequired("User name or password is not right.")
+            self._throttle.succeeded(user, address)
         identity = await accounts.identity(self._store, user)
         if mark == self._mark == self._store.marks["access"]:
             if len(self._remembered) >= _REMEMBERED:

@@ -49,6 +49,9 @@ class Application:
                 await send(body)
                 return
         path = scope["path"].lower().rstrip("/") or "/"
+        if not path.isprintable():  # a line break would end what the router's patterns look at
+            await self._not_found(scope, receive, send)
+            return
         await self._router({**scope, "path": path}, receive, send)
 
     async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the shape of ASGI

@@ -106,13 +106,14 @@ class Fields:
         for key, value in pairs:
             folded = fold(key)
             field = fields.get(folded)
-            shown = field or _printable(key)
             if folded in seen:
-                self.violations.append(Violation(shown, "duplicate", "{field} is given more than once."))
+                # An unknown key is not repeated: in a form that was not escaped it may be a piece of a password.
+                what = "{field}" if field else "A key that is not known"
+                self.violations.append(Violation(field or "body", "duplicate", what + " is given more than once."))
             elif field is not None:
                 self._values[field] = value
             elif exact:
-                self.violations.append(Violation(shown, "unknown", "{field} is not a field of this."))
+                self.violations.append(Violation(_printable(key), "unknown", "{field} is not a field of this."))
             seen.add(folded)
 
     def has(self, field: str) -> bool:
@@ -228,8 +229,10 @@ class Fields:
     def _take_over(self, field: str, inner: Fields) -> None:
         """Report what is wrong inside a field as wrong with that field."""
         for violation in inner.violations:
-            told = violation.message.replace("{field}", inner._names.get(violation.field, violation.field))
-            self.violations.append(Violation(f"{field}.{violation.field}", violation.code, "{field}: " + told))
+            # An unknown key in here is not repeated: it may be the secret itself.
+            told = violation.message.replace("{field}", inner._names.get(violation.field, "a key that it has"))
+            place = f"{field}.{violation.field}" if violation.field in inner._names else field
+            self.violations.append(Violation(place, violation.code, "{field}: " + told))
 
     def _wrong(self, field: str, told: str, *, code: str = "wrong_type") -> None:
         self.violations.append(Violation(field, code, f"{{field}} {told}."))

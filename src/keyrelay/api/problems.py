@@ -37,6 +37,8 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.SecretGone: Shown(409, "0xA0110018"),
     errors.BodyTooLarge: Shown(413, "0xA0110019"),
     errors.UnsupportedMediaType: Shown(415, "0xA011001A"),
+    errors.NotHttp: Shown(400, "0xA0110021"),
+    errors.HeadTooLarge: Shown(431, "0xA0110022"),
     errors.TooManyAttempts: Shown(429, "0xA0140004"),
     errors.NotYetAvailable: Shown(501, "0xA011001B"),
     errors.StoreUnavailable: Shown(503, "0xA011001C"),
@@ -90,9 +92,6 @@ def _headers(error: errors.KeyrelayError) -> tuple[tuple[bytes, bytes], ...]:
             return ((b"allow", ", ".join(error.allowed).encode()),)
         case errors.TooManyAttempts():
             return ((b"retry-after", str(error.retry_after).encode()),)
-        case errors.BodyTooLarge():
-            # The rest of the body is still on its way; it is not read.
-            return ((b"connection", b"close"),)
         case errors.StoreUnavailable():
             return ((b"retry-after", b"2"),)
     return ()

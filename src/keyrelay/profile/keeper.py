@@ -192,7 +192,7 @@ class ProfileKeeper:
         for field, source in bare.profile.secrets():
             if field in {"relay_username", "client_id"} and isinstance(source, Stored):
                 try:
-                    text = await stored.reveal(self._store, self._keyring, source, destination=destination)
+                    text = await stored.reveal(self._store, self._keyring, source, field=field, destination=destination)
                 except SecretGone:
                     # Replaced and erased between our two reads; the next look at the marks brings the new profile.
                     raise KeyUnknown(f"The stored {field} is not there.") from None

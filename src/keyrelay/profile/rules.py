@@ -108,12 +108,18 @@ def address(field: str, text: str | None) -> Iterator[Violation]:
     if not text:
         yield _missing(field)
         return
-    if has_control(text) or len(text) > _ADDRESS_CHARACTERS:
-        return  # said already, for all texts alike
-    from email_validator import EmailNotValidError, validate_email  # not needed to start and to read
+    if said := list(_text(field, text, _ADDRESS_CHARACTERS)):
+        yield from said
+        return
+    import email_validator  # not needed to start and to read
+    from email_validator import EmailNotValidError
 
+    # Mail inside corp.local or to localhost is mail too.
+    email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
     try:
-        validate_email(text, check_deliverability=False, globally_deliverable=False, allow_domain_literal=True)
+        email_validator.validate_email(
+            text, check_deliverability=False, globally_deliverable=False, allow_domain_literal=True
+        )
     except EmailNotValidError:
         yield Violation(field, "bad_address", "{field} is not an e-mail address such as pki@example.org.")
 
@@ -168,19 +174,23 @@ def _host(host: str | None) -> Iterator[Violation]:
 
 
 def _is_host(host: str) -> bool:
+    address, _, zone = (host[1:-1] if host.startswith("[") and host.endswith("]") else host).partition("%")
     try:
-        ipaddress.ip_address(host.removeprefix("[").removesuffix("]") if host.startswith("[") else host)
+        ipaddress.ip_address(address)
     except ValueError:
-        pass
-    else:
-        return True
+        return not host.startswith("[") and _is_name(host.removesuffix("."))
+    return zone.isalnum() or "%" not in host
+
+
+def _is_name(name: str) -> bool:
+    import idna  # not needed to start and to read
+
     try:
-        # The ASCII form of an internationalised name; the codec also refuses empty and overlong labels.
-        name = host.removesuffix(".").encode("idna").decode("ascii")
+        ascii_name = name if name.isascii() else idna.encode(name.lower()).decode("ascii")
     except UnicodeError:
         return False
-    labels = name.split(".")
-    return len(name) <= _HOST_OCTETS and all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdigit()
+    labels = ascii_name.split(".")
+    return len(ascii_name) <= _HOST_OCTETS and all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdigit()
 
 
 def _port(port: int | None) -> Iterator[Violation]:
@@ -195,10 +205,9 @@ def _texts(draft: ProfileDraft) -> Iterator[Violation]:
     longest = {
         "host": _HOST_OCTETS,
         "sender_name": _NAME_CHARACTERS,
-        "sender_account": _ADDRESS_CHARACTERS,
         "token_endpoint": _URL_CHARACTERS,
     }
-    for field in ("host", "sender_account", "sender_name", "token_endpoint", "scope", "audience"):
+    for field in ("host", "sender_name", "token_endpoint", "scope", "audience"):
         text: str | None = getattr(draft, field)
         if text:
             yield from _text(field, text, longest.get(field, 1024))
@@ -241,6 +250,7 @@ def _secret(field: str, source: GivenSecret) -> Iterator[Violation]:
 def _parameters(field: str, source: FromPam) -> Iterator[Violation]:
     if len(source.parameters) > _PARAMETERS:
         yield Violation(f"{field}.parameters", "too_many", f"{{field}} has more than {_PARAMETERS} parameters.")
+        return
     for name, value in source.parameters.items():
         yield from _text(f"{field}.parameters", name, _NAME_CHARACTERS)
         yield from _text(f"{field}.parameters", value or "", _SECRET_CHARACTERS)
@@ -250,6 +260,7 @@ def _request_headers(headers: tuple[RequestHeader, ...]) -> Iterator[Violation]:
     field = "request_headers"
     if len(headers) > _REQUEST_HEADERS:
         yield Violation(field, "too_many", f"{{field}} has more than {_REQUEST_HEADERS} headers.")
+        return
     for header in headers:
         if not _TOKEN.fullmatch(header.name):
             yield Violation(

@@ -36,7 +36,8 @@ class SecretText:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SecretText):
             return NotImplemented
-        return hmac.compare_digest(self.__text.encode(), other.reveal().encode())
+        mine, theirs = (text.encode("utf-8", "surrogatepass") for text in (self.__text, other.reveal()))
+        return hmac.compare_digest(mine, theirs)
 
     def __hash__(self) -> int:
         raise TypeError("a SecretText is no key")
@@ -68,12 +69,22 @@ GivenSecret = SecretText | Stored | FromPam
 """The same before it is kept: a value just given, or a source that is kept on."""
 
 
+# Words in the Unicode names of the characters that pages show instead of a secret's.
+_PICTURES = {"ASTERISK", "BULLET", "CIRCLE", "SQUARE", "BLOCK", "DOT", "STAR", "RING"}
+
+
 def is_mask(text: str) -> bool:
     """Whether the text is what a page shows instead of a secret, such as asterisks or bullets.
 
-    Saving one would replace the real secret by its picture.
+    Saving one would replace the real secret by its picture. Spaces and invisible marks do not make it a secret.
     """
-    return bool(text) and all(character in "*•●⬤∙·◦○⚫✱＊⁎∗" for character in text)  # noqa: RUF001 - they are meant to look alike
+    drawn = [character for character in text if unicodedata.category(character) not in {"Zs", "Cf", "Mn"}]
+    return bool(drawn) and all(map(_is_picture, drawn))
+
+
+def _is_picture(character: str) -> bool:
+    # A letter with a ring or a dot above is a letter.
+    return not character.isalnum() and bool(_PICTURES & set(unicodedata.name(character, "").split()))
 
 
 def has_control(text: str) -> bool:

@@ -9,13 +9,13 @@ from keyrelay.secrets.model import GivenSecret, SecretText, Stored
 from keyrelay.store.engine import Store
 
 
-async def resolve(store: Store, keyring: Keyring, source: GivenSecret, *, destination: str) -> SecretText:
-    """The secret itself, to be sent to ``destination`` and nowhere else."""
+async def resolve(store: Store, keyring: Keyring, source: GivenSecret, *, field: str, destination: str) -> SecretText:
+    """The secret itself, to be used as ``field`` and sent to ``destination``, and for nothing else."""
     match source:
         case SecretText():
             return source
         case Stored():
-            return await stored.reveal(store, keyring, source, destination=destination)
+            return await stored.reveal(store, keyring, source, field=field, destination=destination)
         case _:
             raise UnknownReference(
                 (Violation("provider", "unknown_reference", f"PAM provider {source.provider} does not exist."),)

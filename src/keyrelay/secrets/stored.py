@@ -29,17 +29,18 @@ async def keep(change: Change, keyring: Keyring, text: SecretText, *, field: str
     return Stored(row, datetime.now(UTC))
 
 
-async def reveal(store: Store, keyring: Keyring, source: Stored, *, destination: str) -> SecretText:
-    """Open a stored secret for the destination it is about to be sent to.
+async def reveal(store: Store, keyring: Keyring, source: Stored, *, field: str, destination: str) -> SecretText:
+    """Open a stored secret for the field it is used in and the destination it is about to be sent to.
 
-    Raises SecretGone when it was erased, and KeyUnknown when it was given for another destination.
+    Raises SecretGone when it was erased, and KeyUnknown when it was given for another field or destination.
     """
-    rows = await store.rows("SELECT id, field, key_id, sealed FROM stored_secret WHERE id = $1", source.id)
+    # Field and destination are the user's, never the row's: whoever writes to the database must not name them.
+    rows = await store.rows("SELECT key_id, sealed FROM stored_secret WHERE id = $1", source.id)
     if not rows:
         raise SecretGone("A stored secret has been erased.")
-    row, field, key_id, content = rows[0]
+    key_id, content = rows[0]
     await keyring.refresh(store, needed=key_id)
-    return keyring.open(Sealed(key_id, bytes(content)), Place(TABLE, row, field, destination))
+    return keyring.open(Sealed(key_id, bytes(content)), Place(TABLE, source.id, field, destination))
 
 
 async def missing(change: Change, ids: Collection[str]) -> set[str]:

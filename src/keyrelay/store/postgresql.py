@@ -130,7 +130,9 @@ class PostgresqlStore:
                 while True:
                     await self._read_marks(connection)
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+                        # Not wait_for: on Python 3.11 it swallows a cancellation that comes with the event.
+                        async with asyncio.timeout(_POLL_SECONDS):
+                            await self._wake.wait()
                     self._wake.clear()
             except _REFUSED as problem:
                 if not lost:

@@ -1,0 +1,94 @@
+"""Where and how a server process listens: the socket, TLS, and the settings of the HTTP server."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from keyrelay.errors import CannotListen, PlainHttpRefused, PortInUse, TlsUnusable
+from keyrelay.settings import Settings
+
+_BACKLOG = 2048
+
+
+def listen(chosen: Settings) -> socket.socket:
+    """The listening socket. Raises PlainHttpRefused, PortInUse or CannotListen."""
+    if not speaks_tls(chosen) and not chosen.allow_plain_http and not _is_loopback(chosen.host):
+        raise PlainHttpRefused(f"keyrelay does not listen on {chosen.host} without TLS: passwords would be readable.")
+    try:
+        found = socket.getaddrinfo(chosen.host, chosen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except UnicodeError as problem:  # a name with an empty or overlong part
+        raise CannotListen(f"Cannot listen on {chosen.host}: that is no host name.") from problem
+    except OSError as problem:
+        if problem.errno == errno.EADDRINUSE:
+            raise PortInUse(f"Port {chosen.port} on {chosen.host} is in use by another program.") from problem
+        raise CannotListen(f"Cannot listen on {chosen.host} port {chosen.port}: {problem.strerror}.") from problem
+    listener.set_inheritable(True)
+    return listener
+
+
+def url(chosen: Settings, port: int) -> str:
+    """What to type to reach us."""
+    host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
+    return f"{'https' if speaks_tls(chosen) else 'http'}://{host}:{port}"
+
+
+def speaks_tls(chosen: Settings) -> bool:
+    return chosen.self_signed or chosen.tls_cert is not None
+
+
+def options(chosen: Settings) -> dict[str, Any]:
+    """The settings of uvicorn, the same for every process. Raises TlsUnusable or DataDirUnusable."""
+    from keyrelay.api.protocol import BoundedProtocol
+
+    common: dict[str, Any] = {
+        "loop": "uvloop",
+        "http": BoundedProtocol,
+        "ws": "none",
+        "interface": "asgi3",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": 10,
+    }
+    if speaks_tls(chosen):
+        certificate, key = _certificate(chosen)
+        common |= {"ssl_certfile": certificate, "ssl_keyfile": key}
+    return common
+
+
+def _certificate(chosen: Settings) -> tuple[Path, Path]:
+    if chosen.self_signed:
+        from keyrelay.self_signed import certificate_for
+
+        return certificate_for(chosen.data_dir, chosen.host)
+    certificate, key = chosen.tls_cert, chosen.tls_key
+    assert certificate is not None  # noqa: S101 - speaks_tls says so
+    assert key is not None  # noqa: S101 - the settings come in pairs
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: b"")
+    except (OSError, ssl.SSLError) as problem:
+        raise TlsUnusable(
+            f"The certificate {certificate} with key {key} cannot be used: {problem.strerror}."
+        ) from problem
+    return certificate, key
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
