@@ -6,12 +6,13 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 import uvicorn
@@ -178,6 +179,7 @@ class Command:
     """The installed ``keyrelay`` command in a process of its own."""
 
     process: subprocess.Popen[str]
+    errors: IO[str]  # a file: a pipe that nobody reads would block the server when it is full
     url: str = ""
     printed: list[str] = field(default_factory=list)
 
@@ -190,14 +192,15 @@ class Command:
     @classmethod
     def serve(cls, environment: Mapping[str, str], *options: str) -> Command:
         """Run ``keyrelay serve`` and wait until it has said where it listens."""
+        errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed when the process has ended
         process = subprocess.Popen(
             [keyrelay(), "serve", *options],
             env=clean_environment() | {"KEYRELAY_PORT": "0"} | dict(environment),
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=errors,
             text=True,
         )
-        command = cls(process)
+        command = cls(process, errors)
         assert process.stdout is not None
         for line in process.stdout:
             command.printed.append(line.rstrip())
@@ -205,8 +208,7 @@ class Command:
                 command.url = line.split()[2]
             if line.startswith("Stop with"):
                 return command
-        _, errors = process.communicate(timeout=10)
-        raise AssertionError(f"keyrelay serve ended: {command.printed} {errors}")
+        raise AssertionError(f"keyrelay serve ended: {command.printed} {command.ended()}")
 
     def wait_until_alive(self) -> None:
         deadline = time.monotonic() + 15
@@ -221,12 +223,21 @@ class Command:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=10)
+        self.ended()
+
+    def ended(self) -> tuple[str, str]:
+        """Wait for the end, and give what was printed to standard output (since the start) and standard error."""
+        output, _ = self.process.communicate(timeout=20)
+        if self.errors.closed:
+            return output, ""
+        self.errors.seek(0)
+        with self.errors:
+            return output, self.errors.read()
 
     def stop(self) -> tuple[str, str]:
         """Stop it as an operator does, and give what it printed since."""
         self.process.terminate()
-        return self.process.communicate(timeout=20)
+        return self.ended()
 
 
 def run_keyrelay(environment: Mapping[str, str], *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:

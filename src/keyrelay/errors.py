@@ -105,6 +105,13 @@ class NotHttp(KeyrelayError):
     remedy = "Send HTTP/1.1; look whether the address begins with http:// or https://."
 
 
+class BodyTooSlow(KeyrelayError):
+    """The body did not arrive in time."""
+
+    code = "body_too_slow"
+    remedy = "Send the whole body at once; look whether its Content-Length is right."
+
+
 class UnsupportedMediaType(KeyrelayError):
     """The body's media type is not one this operation reads."""
 

@@ -72,12 +72,14 @@ class Node:
 
 async def _open_keyring(settings: Settings, store: Store) -> Keyring:
     masters = _masters(settings)
-    if not masters and not await store.rows("SELECT 1 FROM data_key LIMIT 1"):
+    first_start = not await store.rows("SELECT 1 FROM data_key LIMIT 1")
+    if first_start and not masters:
         masters = (master.create_file(settings.data_dir),)
     keyring = Keyring(masters)
-    async with store.change("keys") as change:
-        if not await change.rows("SELECT 1 FROM data_key LIMIT 1"):
-            await keyring.add_key(change)
+    if first_start:
+        async with store.change("keys") as change:
+            if not await change.rows("SELECT 1 FROM data_key LIMIT 1"):  # another node may have been faster
+                await keyring.add_key(change)
     await keyring.refresh(store)
     return keyring
 
@@ -140,6 +142,14 @@ class Served:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+async def _announce(announce: Callable[[str, Node], None], url: str, node: Node) -> None:
+    try:
+        announce(url, node)
+    except BaseException:
+        await node.close()
+        raise
+
+
 def worker() -> Served:
     """The application of one of several server processes; the first process has passed the settings on."""
     first = multiprocessing.parent_process()
@@ -171,13 +181,13 @@ def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:
 
     async def run_one() -> None:
         node = await Node.open(chosen)
-        announce(url, node)
+        await _announce(announce, url, node)
         server = uvicorn.Server(uvicorn.Config(Served(chosen, node), **options))
         await server.serve(sockets=[listener])
 
     async def prepare() -> None:
         node = await Node.open(chosen)
-        announce(url, node)
+        await _announce(announce, url, node)
         await node.close()
 
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)

@@ -203,6 +203,7 @@ def read(environ: Mapping[str, str]) -> Settings:
     An empty variable counts as unset. Raises SettingsInvalid with every problem at once, a misspelt KEYRELAY_ name
     included; the value of a secret is never repeated.
     """
+    environ = {name: text for name, text in environ.items() if not _of_kubernetes(name, text)}
     values: dict[str, Any] = {}
     problems: list[str] = []
     known: set[str] = set()
@@ -228,6 +229,11 @@ def read(environ: Mapping[str, str]) -> Settings:
     if problems:
         raise SettingsInvalid("; ".join(problems) + ".")
     return Settings(**values)
+
+
+def _of_kubernetes(name: str, text: str) -> bool:
+    """Whether a variable only tells of a Kubernetes service that is called keyrelay, as every pod beside it is told."""
+    return name.startswith((PREFIX + "SERVICE_", PREFIX + "PORT_")) or (name == PREFIX + "PORT" and "://" in text)
 
 
 def _given(environ: Mapping[str, str], name: str, variable: Variable) -> str | None:

@@ -59,7 +59,9 @@ class SignIn:
         credentials = basic_credentials(header)
         if credentials is None:
             raise SignInRequired("The Authorization header is not one that keyrelay understands.")
-        key = blake2b(header + b"\0" + address.encode(), key=self._key, digest_size=16).digest()
+        # With the mark, because a check that began before access changed may still find the old password right.
+        origin = f"{self._mark} {address} ".encode()
+        key = blake2b(origin + header, key=self._key, digest_size=16).digest()
         task = self._under_way.get(key)
         if task is None:
             if len(self._under_way) >= _WAITING:
@@ -71,19 +73,23 @@ class SignIn:
 
     async def _check(self, header: bytes, credentials: Credentials, address: str) -> Identity:
         names = credentials.accounts()
-        mark = self._store.marks["access"]
-        found = await accounts.find(self._store, names)
-        # Unknown names share one allowance each too, under the name that was tried.
-        user = found[0] if found else names[0][:128]
+        # By the shortest spelling: whether an account exists must not show in whose allowance is used up.
+        user = names[-1][:128]
         # One after the other, so that right passwords that arrive together do not use up an allowance.
         async with self._turn:
+            mark = self._store.marks["access"]
             if (seconds := self._throttle.take(user, address)) > 0:
                 raise TooManyAttempts("Sign-in has failed too often.", retry_after=seconds)
-            if not await self._passwords.matches(credentials.password.reveal(), found[1] if found else None):
+            found = await accounts.find(self._store, names)
+            right = await self._passwords.matches(credentials.password.reveal(), found[1] if found else None)
+            if found is None or not right:
                 _logger.warning("sign-in failed", extra={"facts": {"user": user, "address": address}})
                 raise SignInRequired("User name or password is not right.")
             self._throttle.succeeded(user, address)
-        identity = await accounts.identity(self._store, user)
+        self._store.look()
+        if mark != self._store.marks["access"]:
+            raise SignInRequired("Accounts were changed while the password was checked.", remedy="Try again.")
+        identity = await accounts.identity(self._store, found[0])
         if mark == self._mark == self._store.marks["access"]:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()

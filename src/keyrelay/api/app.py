@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from keyrelay.api import documents, profile, security, smtp, status
 from keyrelay.api.answers import Answer
-from keyrelay.api.operations import KeyfactorStyle, OwnStyle, Resource, Services, Style, unexpected
+from keyrelay.api.operations import KeyfactorStyle, OwnStyle, Resource, Services, Style, correlated
 from keyrelay.api.quick import QuickReads
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, NotFound
 
@@ -50,7 +50,7 @@ class Application:
                 return
         path = scope["path"].lower().rstrip("/") or "/"
         if not path.isprintable():  # a line break would end what the router's patterns look at
-            await self._not_found(scope, receive, send)
+            await self._not_found({**scope, "path": path}, receive, send)
             return
         await self._router({**scope, "path": path}, receive, send)
 
@@ -81,4 +81,4 @@ class _Page:
         try:
             return await self._page()
         except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
-            raise unexpected(error) from None
+            raise correlated(error) from None

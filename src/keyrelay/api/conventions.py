@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -10,11 +11,12 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from keyrelay.errors import BodyTooLarge, MalformedBody, UnknownVersion, UnsupportedMediaType, Violation
+from keyrelay.errors import BodyTooLarge, BodyTooSlow, MalformedBody, UnknownVersion, UnsupportedMediaType, Violation
 from keyrelay.profile.model import RequestHeader
 from keyrelay.secrets.model import FromPam, GivenSecret, SecretText
 
 BODY_LIMIT = 256 * 1024
+_BODY_SECONDS = 30.0
 _FORM = "application/x-www-form-urlencoded"
 _JSON = re.compile(r"(text/json|application/([\w.!#$&^-]+\+)?json)", re.ASCII)
 _INT32 = 2**31
@@ -69,10 +71,14 @@ async def _read(request: Request) -> bytes:
     too_large = BodyTooLarge(f"The body has more than {BODY_LIMIT} bytes.")
     if declared.isdigit() and int(declared[:12]) > BODY_LIMIT:
         raise too_large
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_LIMIT:
-            raise too_large
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    raise too_large
+    except TimeoutError:
+        raise BodyTooSlow(f"The body has not arrived within {_BODY_SECONDS:.0f} seconds.") from None
     return bytes(body)
 
 

@@ -19,13 +19,10 @@ from keyrelay.access.identity import Identity
 from keyrelay.access.sign_in import SignIn
 from keyrelay.api.answers import PRIVATE, Answer, Header
 from keyrelay.api.conventions import asked_version
-from keyrelay.api.problems import Naming, keyfactor_answer, own_answer
+from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer
 from keyrelay.errors import (
     HeaderRequired,
     KeyrelayError,
-    KeyUnknown,
-    MasterKeyMissing,
-    MasterKeyWrong,
     MethodNotAllowed,
     NoRole,
     PermissionMissing,
@@ -149,13 +146,11 @@ class Resource:
             version = self._version(request, operation)
             answer = await operation.versions[version](Call(request, identity, self.services))
         except KeyrelayError as error:
-            if isinstance(error, KeyUnknown | MasterKeyMissing | MasterKeyWrong):
-                _logger.exception("a stored secret cannot be opened")
-            answer = self.style.explain(error, self.name)
+            answer = self.style.explain(correlated(error) if is_our_fault(error) else error, self.name)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one clear answer
-            answer = self.style.explain(unexpected(error), self.name)
+            answer = self.style.explain(correlated(error), self.name)
         await answer.with_headers(*self.style.headers(operation, version, self.path)).send(send)
 
     def _operation(self, method: str) -> Operation:
@@ -191,8 +186,10 @@ class Resource:
         return asked_version(request.headers.getlist("x-keyfactor-api-version"), operation.versions)
 
 
-def unexpected(error: Exception) -> Unexpected:
-    """Log what went wrong under a new correlation id, and give what the caller may be told."""
+def correlated(error: Exception) -> KeyrelayError:
+    """Log what went wrong under a new correlation id, and give what the caller may be told (contract D9)."""
     correlation = secrets.token_hex(8)
-    _logger.error("unexpected error", exc_info=error, extra={"facts": {"correlation_id": correlation}})
-    return Unexpected(f"keyrelay failed; nothing is wrong with the request. Correlation id {correlation}.")
+    _logger.error("request failed", exc_info=error, extra={"facts": {"correlation_id": correlation}})
+    told = error if isinstance(error, KeyrelayError) else Unexpected("keyrelay failed; the request is not to blame.")
+    told.message += f" Correlation id {correlation}."
+    return told

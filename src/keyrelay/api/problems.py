@@ -35,6 +35,7 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.MethodNotAllowed: Shown(405, "0xA0110016"),
     errors.ProfileChanged: Shown(412, "0xA0110017"),
     errors.SecretGone: Shown(409, "0xA0110018"),
+    errors.BodyTooSlow: Shown(408, "0xA0110023"),
     errors.BodyTooLarge: Shown(413, "0xA0110019"),
     errors.UnsupportedMediaType: Shown(415, "0xA011001A"),
     errors.NotHttp: Shown(400, "0xA0110021"),
@@ -53,6 +54,10 @@ Naming = Callable[[str], str]
 
 def shown(error: errors.KeyrelayError) -> Shown:
     return SHOWN.get(type(error), SHOWN[errors.Unexpected])
+
+
+def is_our_fault(error: errors.KeyrelayError) -> bool:
+    return shown(error).status == 500  # noqa: PLR2004 - RFC 9110 section 15.6.1
 
 
 def keyfactor_answer(error: errors.KeyrelayError, name: Naming) -> Answer:

@@ -14,16 +14,15 @@ from keyrelay.api.conventions import Fields, Pairs, entity_tag, match, none_matc
 from keyrelay.api.operations import Call, Operation, Resource, Services, Style
 from keyrelay.errors import BadInput, ProfileChanged, Violation
 from keyrelay.profile import patch as profile_patch
-from keyrelay.profile.document import SECRET_FIELDS, differences
+from keyrelay.profile.document import differences
 from keyrelay.profile.draft import ProfileDraft, SignIn, draft_of
 from keyrelay.profile.keeper import Snapshot
-from keyrelay.profile.model import DEFAULT_PORT, SmtpProfile
+from keyrelay.profile.model import DEFAULT_PORT, HIDDEN_FIELDS, SECRET_FIELDS, SmtpProfile
 from keyrelay.secrets.model import FromPam, GivenSecret, SecretText, Stored
 
 _NAMES = {field.name: field.name for field in dataclass_fields(ProfileDraft) if field.name != "type_number"}
 _SECRET_NAMES = {"secret_value": "secret_value", "parameters": "parameters", "provider": "provider"}
 _HEADER_NAMES = {"name": "name", "value": "value"}
-_TRIES = 5
 
 
 def resources(style: Style, services: Services) -> list[Resource]:
@@ -52,11 +51,8 @@ def shown(profile: SmtpProfile | None, visible: Mapping[str, str]) -> dict[str, 
     document["port"] = document["port"] or DEFAULT_PORT
     document["request_headers"] = [{"name": header.name, "value": header.value} for header in draft.request_headers]
     for field in SECRET_FIELDS:
-        document[field] = _shown_secret(document[field], visible.get(field), hidden=field in _HIDDEN)
+        document[field] = _shown_secret(document[field], visible.get(field), hidden=field in HIDDEN_FIELDS)
     return document
-
-
-_HIDDEN = {"relay_password", "client_secret"}
 
 
 def _shown_secret(source: GivenSecret | None, visible: str | None, *, hidden: bool) -> dict[str, Any] | None:
@@ -141,19 +137,17 @@ async def _change(call: Call, draft_for: DraftFor) -> Answer:
     dry_run = _dry_run(call)
     wanted, unwanted = call.request.headers.get("if-match"), call.request.headers.get("if-none-match")
     services = call.services
-    for _ in range(_TRIES):
-        current = await services.keeper.snapshot()
+
+    def make(current: Snapshot) -> SmtpProfile:
         if not match(wanted, current.tag) or none_match(unwanted, entity_tag(current.tag, "")):
-            break
-        profile = services.rules.check(*draft_for(current))
-        if dry_run:
-            return _rehearsed(current, profile)
-        try:
-            after = await services.keeper.replace(profile, by=call.identity.name, expected=current.is_still)
-        except ProfileChanged:
-            continue  # somebody else was faster: look again, and apply the change to what they made
-        return _answer(after)
-    raise ProfileChanged("The profile has changed since you read it.")
+            raise ProfileChanged("The profile has changed since you read it.")
+        return services.rules.check(*draft_for(current))
+
+    current = await services.keeper.snapshot()
+    profile = make(current)  # here too, so that what is wrong keeps nobody else waiting
+    if dry_run:
+        return _rehearsed(current, profile)
+    return _answer(await services.keeper.rework(make, by=call.identity.name))
 
 
 def _dry_run(call: Call) -> bool:

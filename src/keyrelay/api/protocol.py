@@ -1,6 +1,9 @@
-"""HTTP/1.1 as uvicorn speaks it, with a bound on the head of a request, and our own words for what is no HTTP."""
+"""HTTP/1.1 as uvicorn speaks it, with bounds before anybody has signed in, and our own words for what is no HTTP."""
 
 from __future__ import annotations
+
+import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -8,33 +11,65 @@ from keyrelay.api.answers import Answer
 from keyrelay.api.problems import keyfactor_answer
 from keyrelay.errors import HeadTooLarge, KeyrelayError, NotHttp
 
-_HEAD_LIMIT = 64 * 1024
+_HELD_BYTES = 64 * 1024
+_HEAD_SECONDS = 10.0
 _REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Keeps nobody's request line and headers beyond 64 KiB, give or take one read from the socket."""
+    """Keeps 64 KiB of an unfinished head (or of trailers), and waits ten to twenty seconds for it to be finished."""
 
-    _head = 0
+    _held = 0
+    _moved = False
+    _unfinished: object = None
+    _clock: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._clock = self.loop.call_later(_HEAD_SECONDS, self._tick)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        went_on = self._in_head()
+        self._moved = False
         super().data_received(data)
-        if not self._in_head():
-            return
-        self._head = self._head + len(data) if went_on else 0
-        if self._head > _HEAD_LIMIT and not self.transport.is_closing():
-            self._refuse(HeadTooLarge(f"The head of the request has more than {_HEAD_LIMIT} bytes."))
+        self._held = 0 if self._moved else self._held + len(data)
+        if self._held > _HELD_BYTES and not self.transport.is_closing():
+            self._refuse(HeadTooLarge(f"The head of the request has more than {_HELD_BYTES} bytes."))
+
+    def on_body(self, body: bytes) -> None:
+        self._moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._moved = True
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         self._refuse(NotHttp("What was sent is no HTTP/1.1."))
 
-    def _in_head(self) -> bool:
+    def _tick(self) -> None:
+        # One timer for a connection and none for a request: what is unfinished at two ticks is given up.
+        unfinished = None if self._has_request() else self._begun() or self
+        if unfinished is not None and unfinished is self._unfinished:
+            self.transport.close()
+            return
+        self._unfinished = unfinished
+        self._clock = self.loop.call_later(_HEAD_SECONDS, self._tick)
+
+    def _begun(self) -> Any:
+        return self.scope  # None before the first byte, whatever uvicorn's types say
+
+    def _has_request(self) -> bool:
         # uvicorn adds the method when the head is complete.
-        return bool(self.scope) and "method" not in self.scope
+        return "method" in (self._begun() or ())
 
     def _refuse(self, error: KeyrelayError) -> None:
-        self.transport.write(_bytes(keyfactor_answer(error, str).with_headers((b"connection", b"close"))))
+        if not self._has_request():  # otherwise an answer is under way already
+            self.transport.write(_bytes(keyfactor_answer(error, str).with_headers((b"connection", b"close"))))
         self.transport.close()
 
 

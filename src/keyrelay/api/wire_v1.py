@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from keyrelay.api.conventions import Fields, Pairs
-from keyrelay.api.wire_v2 import SECRET_NAMES, TestRequest, authentication_number, relay_user, sign_in_of
+from keyrelay.api.wire_v2 import SECRET_NAMES, TestRequest, authentication_number, check_id, relay_user, sign_in_of
 from keyrelay.errors import Violation
 from keyrelay.profile.draft import ProfileDraft
 from keyrelay.profile.keeper import Snapshot
@@ -117,12 +117,6 @@ def test_request(pairs: Pairs) -> TestRequest:
     )
     _refuse_literal(fields, user)
     return TestRequest(draft, fields.text("test_recipient"), number, tuple(fields.violations))
-
-
-def check_id(fields: Fields) -> None:
-    """There is one profile, and its Id is 1 (D5)."""
-    if fields.integer("id") not in {None, 0, 1}:
-        fields.violations.append(Violation("id", "unknown_id", "{field} must be 1 or left out: there is one profile."))
 
 
 def _sender(fields: Fields) -> str | None:

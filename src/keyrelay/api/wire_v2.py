@@ -119,8 +119,7 @@ def response(snapshot: Snapshot) -> SMTPResponse:
 def put_request(pairs: Pairs) -> tuple[ProfileDraft, tuple[Violation, ...]]:
     """The draft a PUT asks for, and what reading it found wrong."""
     fields = Fields(pairs, NAMES)
-    if fields.integer("id") not in {None, 0, 1}:
-        fields.violations.append(Violation("id", "unknown_id", "{field} must be 1 or left out: there is one profile."))
+    check_id(fields)
     draft = _draft(fields, fields.integer("authentication") or 0)
     return draft, tuple(fields.violations)
 
@@ -131,6 +130,12 @@ def test_request(pairs: Pairs) -> TestRequest:
     number = fields.integer("authentication")
     draft = _draft(fields, number or 0)
     return TestRequest(draft, fields.text("test_recipient"), number, tuple(fields.violations))
+
+
+def check_id(fields: Fields) -> None:
+    """There is one profile, and its Id is 1 (D5)."""
+    if fields.integer("id") not in {None, 0, 1}:
+        fields.violations.append(Violation("id", "unknown_id", "{field} must be 1 or left out: there is one profile."))
 
 
 def authentication_number(profile: SmtpProfile) -> int:

@@ -38,6 +38,7 @@ def main() -> None:
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None  # as a shell reports it (SIGPIPE)
     except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
         from keyrelay.log import failure
 

@@ -13,6 +13,7 @@ from keyrelay.cli.terminal import AsJson, InputFile
 from keyrelay.profile import patch
 from keyrelay.profile.document import FieldChange
 from keyrelay.profile.keeper import HistoryEntry, Snapshot
+from keyrelay.profile.model import SmtpProfile
 from keyrelay.profile.rules import Rules
 from keyrelay.server import Node
 
@@ -57,11 +58,13 @@ def set_(file: InputFile) -> None:
     given, violations = read_given(parse_object(terminal.read_text(file).encode()))
 
     async def work(node: Node) -> Snapshot:
-        current = await node.keeper.snapshot()
-        draft, found = patch.merge(current, given)
         rules = Rules(allow_insecure_sign_in=node.settings.allow_insecure_sign_in)
-        profile = rules.check(draft, (*violations, *found))
-        return await node.keeper.replace(profile, by=terminal.caller(), expected=current.is_still)
+
+        def make(current: Snapshot) -> SmtpProfile:
+            draft, found = patch.merge(current, given)
+            return rules.check(draft, (*violations, *found))
+
+        return await node.keeper.rework(make, by=terminal.caller())
 
     print(f"The profile is now revision {terminal.with_node(work).revision}.")
 

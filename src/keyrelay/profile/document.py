@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from keyrelay.profile.draft import draft_of
 from keyrelay.profile.model import (
+    SECRET_FIELDS,
     Anonymous,
     Authentication,
     Basic,
@@ -18,7 +19,6 @@ from keyrelay.profile.model import (
 )
 from keyrelay.secrets.model import FromPam, GivenSecret, SecretSource, Stored
 
-SECRET_FIELDS = ("relay_username", "relay_password", "client_id", "client_secret")
 _FIELDS = (
     "host",
     "port",

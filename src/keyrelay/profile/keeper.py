@@ -15,11 +15,11 @@ from itertools import zip_longest
 from keyrelay.errors import KeyUnknown, ProfileChanged, SecretGone, StoreUnavailable, UnknownName
 from keyrelay.profile import document
 from keyrelay.profile.document import FieldChange
-from keyrelay.profile.model import SmtpProfile
+from keyrelay.profile.model import HIDDEN_FIELDS, SmtpProfile
 from keyrelay.secrets import stored
 from keyrelay.secrets.keyring import Keyring
 from keyrelay.secrets.model import SecretText, Stored
-from keyrelay.store.engine import Change, Conflict, Row, Store
+from keyrelay.store.engine import Change, Conflict, Reader, Row, Store
 
 _SELECT = "SELECT revision, document, changed_at, changed_by, restored_from FROM profile_revision"
 _TRIES = 3
@@ -85,24 +85,34 @@ class ProfileKeeper:
         if self._store.marks["profile"] != self.loaded_mark:
             async with self._loading:
                 if (mark := self._store.marks["profile"]) != self.loaded_mark:
-                    rows = await self._store.rows(_SELECT + " ORDER BY revision DESC LIMIT 1")
-                    self.loaded = await self._snapshot_of(rows[0]) if rows else UNCONFIGURED
+                    self.loaded = await self._newest(self._store)
                     self.loaded_mark = mark
         return self.loaded
 
     async def replace(
         self, profile: SmtpProfile, *, by: str, expected: Callable[[Snapshot], bool] = lambda _: True
     ) -> Snapshot:
-        """Make ``profile`` the profile; a secret given as text is stored.
+        """Make ``profile`` the profile; ``by`` says who asks. Gives the revision that this has made.
 
-        ``by``: who asks. ``expected``: the condition on what is being replaced, looked at inside the transaction.
-        Raises ProfileChanged when it does not hold, and SecretGone when a kept secret has been erased meanwhile.
+        ``expected``: the condition on what is being replaced. Raises ProfileChanged when it does not hold.
         """
 
         async def revision(change: Change, current: Snapshot) -> tuple[SmtpProfile, None]:
             if not expected(current):
                 raise ProfileChanged("The profile has changed since you read it.")
             return await self._keep_secrets(change, profile), None
+
+        return await self._write(revision, by=by)
+
+    async def rework(self, make: Callable[[Snapshot], SmtpProfile], *, by: str) -> Snapshot:
+        """Make the profile what ``make`` says, given what it is; nobody else changes it in between.
+
+        A secret given as text is stored. What ``make`` raises ends it, and nothing is changed. Raises SecretGone when a
+        secret that is kept has been erased meanwhile.
+        """
+
+        async def revision(change: Change, _: Snapshot) -> tuple[SmtpProfile, None]:
+            return await self._keep_secrets(change, make(await self._newest(change))), None
 
         return await self._write(revision, by=by)
 
@@ -143,38 +153,41 @@ class ProfileKeeper:
     async def _write(
         self, revision: Callable[[Change, Snapshot], Awaitable[tuple[SmtpProfile, int | None]]], *, by: str
     ) -> Snapshot:
+        await self._keyring.refresh(self._store)
         for _ in range(_TRIES):
-            await self._keyring.refresh(self._store)
             try:
                 async with self._store.change("profile") as change:
+                    # Without what it shows in clear: a secret that cannot be opened must not forbid a new profile.
                     rows = await change.rows(_SELECT + " ORDER BY revision DESC LIMIT 1")
-                    current = _bare_snapshot(rows[0]) if rows else UNCONFIGURED
+                    current = _snapshot(rows[0], {}) if rows else UNCONFIGURED
                     profile, restored_from = await revision(change, current)
-                    await self._insert(change, current.revision + 1, profile, by, restored_from)
+                    row = await self._insert(change, current.revision + 1, profile, by, restored_from)
+                    # Read here: afterwards another one may be the newest, and this one's secrets erased.
+                    written = await self._snapshot_of(row, change)
             except Conflict:
-                continue  # the data key has just been rotated away by another process: seal with the new one
-            return await self.snapshot()
+                # The data key has just been rotated away by another process: seal with the new one.
+                await self._keyring.reload(self._store)
+            else:
+                return written
         raise StoreUnavailable("The profile could not be stored because its keys are being rotated; try again.")
 
     async def _insert(
         self, change: Change, number: int, profile: SmtpProfile, by: str, restored_from: int | None
-    ) -> None:
+    ) -> Row:
         ids = document.stored_ids(profile)
         if await stored.missing(change, ids):
             raise SecretGone("A stored secret of that profile has been erased.")
+        row = (number, document.write(profile), datetime.now(UTC).isoformat(timespec="microseconds"), by, restored_from)
         await change.run(
             "INSERT INTO profile_revision (revision, document, changed_at, changed_by, restored_from)"
             " VALUES ($1, $2, $3, $4, $5)",
-            number,
-            document.write(profile),
-            datetime.now(UTC).isoformat(timespec="microseconds"),
-            by,
-            restored_from,
+            *row,
         )
         newest = await change.rows(
             "SELECT document FROM profile_revision ORDER BY revision DESC LIMIT $1", self._secrets_kept
         )
-        await stored.erase_all_but(change, ids.union(*(document.stored_ids(document.read(row[0])) for row in newest)))
+        await stored.erase_all_but(change, ids.union(*(document.stored_ids(document.read(text)) for (text,) in newest)))
+        return row
 
     async def _keep_secrets(self, change: Change, profile: SmtpProfile) -> SmtpProfile:
         destination = profile.destination.text()
@@ -184,21 +197,25 @@ class ProfileKeeper:
                 profile = profile.with_secret(field, kept)
         return profile
 
-    async def _snapshot_of(self, row: Row) -> Snapshot:
-        bare = _bare_snapshot(row)
-        assert bare.profile is not None  # noqa: S101 - a row has a profile
-        destination = bare.profile.destination.text()
+    async def _newest(self, reader: Reader) -> Snapshot:
+        for _ in range(_TRIES):
+            rows = await reader.rows(_SELECT + " ORDER BY revision DESC LIMIT 1")
+            try:
+                return await self._snapshot_of(rows[0], reader) if rows else UNCONFIGURED
+            except SecretGone:
+                continue  # replaced and erased between the two reads: there is a newer one
+        raise KeyUnknown("A stored secret that the profile shows is not in the database.")
+
+    async def _snapshot_of(self, row: Row, reader: Reader) -> Snapshot:
+        profile = document.read(row[1])
+        destination = profile.destination.text()
         visible: dict[str, str] = {}
-        for field, source in bare.profile.secrets():
-            if field in {"relay_username", "client_id"} and isinstance(source, Stored):
-                try:
-                    text = await stored.reveal(self._store, self._keyring, source, field=field, destination=destination)
-                except SecretGone:
-                    # Replaced and erased between our two reads; the next look at the marks brings the new profile.
-                    raise KeyUnknown(f"The stored {field} is not there.") from None
-                visible[field] = text.reveal()
-        return Snapshot(bare.revision, bare.profile, bare.changed_at, bare.changed_by, bare.restored_from, visible)
+        for field, source in profile.secrets():
+            if field not in HIDDEN_FIELDS and isinstance(source, Stored):
+                opened = await stored.reveal(reader, self._keyring, source, field=field, destination=destination)
+                visible[field] = opened.reveal()
+        return _snapshot(row, visible)
 
 
-def _bare_snapshot(row: Row) -> Snapshot:
-    return Snapshot(row[0], document.read(row[1]), datetime.fromisoformat(row[2]), row[3], row[4], {})
+def _snapshot(row: Row, visible: dict[str, str]) -> Snapshot:
+    return Snapshot(row[0], document.read(row[1]), datetime.fromisoformat(row[2]), row[3], row[4], visible)

@@ -14,6 +14,8 @@ SUBMISSIONS_PORT = 465
 DEFAULT_PORT = 25
 
 SecretField = Literal["relay_username", "relay_password", "client_id", "client_secret"]
+SECRET_FIELDS: tuple[SecretField, ...] = ("relay_username", "relay_password", "client_id", "client_secret")
+HIDDEN_FIELDS = frozenset({"relay_password", "client_secret"})  # never shown; the other two are (contract D2)
 
 
 class TransportSecurity(Enum):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from keyrelay.errors import BadInput, SecretRequired, UnknownReference, Violation
 from keyrelay.profile.draft import ProfileDraft
 from keyrelay.profile.model import (
+    SECRET_FIELDS,
     Anonymous,
     Authentication,
     Basic,
@@ -34,7 +35,6 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 9110 
 # Headers that steer the connection or that the token request sets itself.
 _OWN_HEADERS = {"host", "content-length", "content-type", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
 
-_SECRETS: tuple[SecretField, ...] = ("relay_username", "relay_password", "client_id", "client_secret")
 _NEEDED: dict[str, tuple[SecretField, ...]] = {
     "anonymous": (),
     "basic": ("relay_username", "relay_password"),
@@ -222,7 +222,7 @@ def _text(field: str, text: str, longest: int) -> Iterator[Violation]:
 
 def _secrets(draft: ProfileDraft) -> Iterator[Violation]:
     needed = _NEEDED[draft.authentication]
-    for field in _SECRETS:
+    for field in SECRET_FIELDS:
         source: GivenSecret | None = getattr(draft, field)
         if source is None:
             if field in needed:

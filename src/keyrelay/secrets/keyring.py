@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from keyrelay.errors import KeyUnknown, MasterKeyMissing, MasterKeyWrong
 from keyrelay.secrets.master import MasterKey
 from keyrelay.secrets.model import SecretText
-from keyrelay.store.engine import Change, Row, Store
+from keyrelay.store.engine import Change, Reader, Row, Store
 
 _NONCE_BYTES = 12
 
@@ -59,17 +59,23 @@ class Keyring:
         """Id of the data key that seals."""
         return max(self._keys)
 
-    async def refresh(self, store: Store, *, needed: int | None = None) -> None:
-        """Learn of keys that another process made, at the latest when one of them is ``needed``.
+    def holds(self, key_id: int) -> bool:
+        return key_id in self._keys
+
+    async def refresh(self, store: Store) -> None:
+        """Learn of keys that another process made, if the store's marks say that there are any.
 
         Raises MasterKeyMissing or MasterKeyWrong when a key of the database cannot be opened.
         """
         mark = store.marks["keys"]
-        if mark == self._mark and (needed is None or needed in self._keys):
-            return
-        rows = await store.rows("SELECT id, master_id, wrapped FROM data_key")
+        if mark != self._mark:
+            await self.reload(store)
+            self._mark = mark
+
+    async def reload(self, reader: Reader) -> None:
+        """Read the keys as they are now. Raises what ``refresh`` raises."""
+        rows = await reader.rows("SELECT id, master_id, wrapped FROM data_key")
         self._keys = {row[0]: self._unwrap(row) for row in rows}
-        self._mark = mark
 
     def seal(self, text: SecretText, place: Place) -> Sealed:
         key_id = self.current
@@ -85,7 +91,7 @@ class Keyring:
         nonce, content = sealed.content[:_NONCE_BYTES], sealed.content[_NONCE_BYTES:]
         try:
             return SecretText(key.decrypt(nonce, content, place.associated_data(sealed.key_id)).decode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # a ValueError says that it is too short to be one
             raise KeyUnknown(
                 f"The stored {place.field} is damaged or was moved here from another place.",
                 remedy="Give the secret again; if the database was edited or restored in parts, restore it whole.",
@@ -138,7 +144,7 @@ def _wrap(key: bytes, key_id: int, master: MasterKey) -> bytes:
 def _unwrap(wrapped: bytes, key_id: int, master: MasterKey) -> bytes:
     try:
         return AESGCM(master.key).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _wrapping(key_id, master))
-    except InvalidTag:
+    except (InvalidTag, ValueError):
         raise MasterKeyWrong(
             f"Data key {key_id} in the database is damaged.", remedy="Restore the database from a backup."
         ) from None

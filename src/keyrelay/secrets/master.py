@@ -60,10 +60,10 @@ def create_file(data_dir: Path) -> MasterKey:
     """
     path = data_dir / FILE_NAME
     key = secrets.token_bytes(_BYTES)
-    draft = data_dir / f".{FILE_NAME}.{os.getpid()}"
+    draft = data_dir / f".{FILE_NAME}.{secrets.token_hex(8)}"
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(base64.b64encode(key) + b"\n")
             file.flush()

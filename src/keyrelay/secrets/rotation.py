@@ -40,9 +40,10 @@ async def rotate(store: Store, keyring: Keyring, progress: Callable[[int], None]
 
 
 async def _reseal_batch(store: Store, keyring: Keyring) -> int:
-    async with store.change("keys") as change:
+    # The topic of the profile too: its changes touch the same rows, in another order.
+    async with store.change("keys", "profile") as change:
         rows = await change.rows(
-            "SELECT id, field, destination, key_id, sealed FROM stored_secret WHERE key_id <> $1 LIMIT $2",
+            "SELECT id, field, destination, key_id, sealed FROM stored_secret WHERE key_id < $1 LIMIT $2",
             keyring.current,
             _BATCH,
         )

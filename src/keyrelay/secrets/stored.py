@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from keyrelay.errors import SecretGone
 from keyrelay.secrets.keyring import Keyring, Place, Sealed
 from keyrelay.secrets.model import SecretText, Stored
-from keyrelay.store.engine import Change, Row, Store
+from keyrelay.store.engine import Change, Reader, Row
 
 TABLE = "stored_secret"
 
@@ -29,17 +29,20 @@ async def keep(change: Change, keyring: Keyring, text: SecretText, *, field: str
     return Stored(row, datetime.now(UTC))
 
 
-async def reveal(store: Store, keyring: Keyring, source: Stored, *, field: str, destination: str) -> SecretText:
+async def reveal(reader: Reader, keyring: Keyring, source: Stored, *, field: str, destination: str) -> SecretText:
     """Open a stored secret for the field it is used in and the destination it is about to be sent to.
 
     Raises SecretGone when it was erased, and KeyUnknown when it was given for another field or destination.
     """
     # Field and destination are the user's, never the row's: whoever writes to the database must not name them.
-    rows = await store.rows("SELECT key_id, sealed FROM stored_secret WHERE id = $1", source.id)
+    rows = await reader.rows("SELECT key_id, sealed FROM stored_secret WHERE id = $1", source.id)
     if not rows:
         raise SecretGone("A stored secret has been erased.")
     key_id, content = rows[0]
-    await keyring.refresh(store, needed=key_id)
+    if not keyring.holds(key_id):
+        await keyring.reload(reader)
+    if not keyring.holds(key_id):  # a rotation has come to its end between the two reads
+        ((key_id, content),) = await reader.rows("SELECT key_id, sealed FROM stored_secret WHERE id = $1", source.id)
     return keyring.open(Sealed(key_id, bytes(content)), Place(TABLE, source.id, field, destination))
 
 

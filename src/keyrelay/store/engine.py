@@ -17,17 +17,21 @@ class Conflict(Exception):
     """A constraint of the database refused the change; nothing was changed."""
 
 
-class Change(Protocol):
-    """A transaction under way."""
+class Reader(Protocol):
+    """What statements can be run on: a store, or a transaction under way."""
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         """Run a statement and give the rows it returns."""
+
+
+class Change(Reader, Protocol):
+    """A transaction under way."""
 
     async def run(self, sql: str, *values: Any) -> int:
         """Run a statement and give the number of rows it changed."""
 
 
-class Store(Protocol):
+class Store(Reader, Protocol):
     """A database, open and at the newest schema.
 
     ``marks`` holds a number for each topic, which grows with every change to it. It is replaced, never altered,
@@ -42,9 +46,6 @@ class Store(Protocol):
         SQLite: exact, whichever process made the change. PostgreSQL: as of the last notification or poll, which is
         less than a second ago; raises when the database has not answered for longer than staleness is accepted.
         """
-
-    async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
-        """Run one reading statement outside any transaction."""
 
     def change(self, *topics: Topic) -> AbstractAsyncContextManager[Change]:
         """One transaction; changes that share a topic run one after the other, on all nodes.

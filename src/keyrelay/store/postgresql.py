@@ -32,6 +32,8 @@ _LOST = (
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,  # a deadlock, or a standby that was promoted
+    asyncpg.InternalClientError,  # a connection cut just as a statement begins
     asyncpg.ReadOnlySQLTransactionError,  # a standby
     asyncpg.InvalidCatalogNameError,  # dropped or renamed under us
     asyncpg.InvalidAuthorizationSpecificationError,  # our password was changed
@@ -65,11 +67,23 @@ class PostgresqlStore:
             if version != HEAD:
                 require_not_newer(version)
                 await migrate(url)
-            pool = await asyncpg.create_pool(url, min_size=1, max_size=5, command_timeout=_ANSWER_SECONDS)
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=5,
+                timeout=_ANSWER_SECONDS,
+                command_timeout=_ANSWER_SECONDS,
+                # What a node that was cut off holds must not keep the others waiting.
+                server_settings={"idle_in_transaction_session_timeout": "30000"},
+            )
+            store = cls(url, pool)
+            try:
+                await store._read_marks(pool)
+            except BaseException:
+                pool.terminate()
+                raise
         except _REFUSED as problem:
             raise DatabaseUnreachable(f"PostgreSQL cannot be used: {_reason(problem)}.") from problem
-        store = cls(url, pool)
-        await store._read_marks(pool)
         store._watching = asyncio.create_task(store._watch(), name="keyrelay-watch")
         return store
 
@@ -79,7 +93,8 @@ class PostgresqlStore:
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         try:
-            rows: Sequence[Row] = await self._pool.fetch(sql, *values)
+            async with self._pool.acquire(timeout=_ANSWER_SECONDS) as connection:
+                rows: Sequence[Row] = await connection.fetch(sql, *values)
         except _LOST as problem:
             raise _unavailable(problem) from problem
         return rows
@@ -124,6 +139,7 @@ class PostgresqlStore:
             try:
                 connection = await asyncpg.connect(self._dsn, timeout=_ANSWER_SECONDS, command_timeout=_ANSWER_SECONDS)
                 await connection.add_listener(_CHANNEL, lambda *_: self._wake.set())
+                connection.add_termination_listener(lambda *_: self._wake.set())
                 if lost:
                     _logger.info("the database answers again")
                 lost = False
@@ -134,11 +150,12 @@ class PostgresqlStore:
                         async with asyncio.timeout(_POLL_SECONDS):
                             await self._wake.wait()
                     self._wake.clear()
-            except _REFUSED as problem:
-                if not lost:
+            except Exception as problem:  # noqa: BLE001 - a watcher that ends would leave the node stale for ever
+                if lost:
+                    await asyncio.sleep(_POLL_SECONDS)
+                else:  # it may have been this connection alone: another is tried at once
                     _logger.warning("the database does not answer", extra={"facts": failure(problem)})
                 lost = True
-                await asyncio.sleep(_POLL_SECONDS)
             finally:
                 if connection is not None:
                     connection.terminate()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,7 @@ async def migrate(database: Path | str) -> None:
     """Migrate the SQLite file or PostgreSQL URL, in a process of its own. Raises DatabaseUnreachable."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # the directory keyrelay is started in is nobody's to import from
         "-m",
         __name__,
         stdin=asyncio.subprocess.PIPE,
@@ -53,6 +56,9 @@ def migrate_sqlite(file: Path) -> None:
     """Migrate the SQLite database in ``file``, in this process, waiting for another one that does the same."""
     import sqlalchemy
 
+    # Outside any transaction, and before anybody else uses the file.
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=_PATIENCE_SECONDS)) as first:
+        first.execute("PRAGMA journal_mode=WAL")
     engine = sqlalchemy.create_engine(
         sqlalchemy.URL.create("sqlite", database=str(file)),
         connect_args={"isolation_level": None, "timeout": _PATIENCE_SECONDS},

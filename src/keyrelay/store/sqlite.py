@@ -49,14 +49,21 @@ class SqliteStore:
             if (version := _schema_version(file)) != HEAD:
                 require_not_newer(version)
                 await migrate(file)
-            reader = _connect(file)
-            writer = await aiosqlite.connect(file, isolation_level=None, timeout=_BUSY_SECONDS)
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
-                await writer.execute(f"PRAGMA {pragma}")
+            return await cls._connect(file)
         except sqlite3.Error as problem:
             raise DatabaseUnreachable(f"The SQLite file {file} cannot be opened: {problem}.") from problem
-        store = cls(reader, writer)
-        store.look()
+
+    @classmethod
+    async def _connect(cls, file: Path) -> Self:
+        writer = await aiosqlite.connect(file, isolation_level=None, timeout=_BUSY_SECONDS)
+        try:
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+                await writer.execute(f"PRAGMA {pragma}")
+            store = cls(_reading_connection(file), writer)
+            store.look()
+        except BaseException:
+            await writer.close()  # its thread would keep the process alive
+            raise
         return store
 
     def look(self) -> None:
@@ -88,8 +95,8 @@ class SqliteStore:
         async with self._turn:
             change = _SqliteChange(self._writer)
             try:
-                await change.run("BEGIN IMMEDIATE")
                 try:
+                    await change.run("BEGIN IMMEDIATE")
                     for topic in topics:
                         await change.run("UPDATE change_mark SET version = version + 1 WHERE topic = $1", topic)
                     yield change
@@ -134,7 +141,7 @@ def _named(values: tuple[Any, ...]) -> dict[str, Any]:
     return {str(number): value for number, value in enumerate(values, 1)}
 
 
-def _connect(file: Path) -> sqlite3.Connection:
+def _reading_connection(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, isolation_level=None, timeout=5.0)
     connection.execute("PRAGMA query_only=ON")
     return connection

@@ -1,0 +1,193 @@
+"""SQLite: private files, durable commits, and clear words when the disk or another program is in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import stat
+import threading
+
+import pytest
+
+from keyrelay.errors import DatabaseUnreachable, StoreUnavailable
+from keyrelay.settings import Settings
+from keyrelay.store.engine import Conflict, open_store
+from live import ANONYMOUS, BASIC, LiveServer
+
+
+def mode(path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def on_store(settings: Settings, work):
+    async def run():
+        store = await open_store(settings)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def test_the_database_and_its_directory_are_for_their_owner_alone(tmp_path):
+    before = os.umask(0)
+    try:
+        settings = Settings(data_dir=tmp_path / "data")
+
+        async def change_something(store) -> None:
+            async with store.change("profile"):
+                pass
+            assert {path.name for path in settings.data_dir.iterdir()} >= {"keyrelay.db", "keyrelay.db-wal"}
+            assert {mode(path) for path in settings.data_dir.iterdir()} == {0o600}
+
+        on_store(settings, change_something)
+    finally:
+        os.umask(before)
+    assert mode(settings.data_dir) == 0o700
+    assert mode(settings.data_dir / "keyrelay.db") == 0o600
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_what_is_committed_is_on_the_disk(tmp_path, sqlite_settings, fresh):
+    settings = Settings(data_dir=tmp_path / "new") if fresh else sqlite_settings
+
+    async def pragmas(store) -> dict[str, object]:
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        return {name: (await store._writer.execute_fetchall(f"PRAGMA {name}"))[0][0] for name in names}
+
+    assert on_store(settings, pragmas) == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_readers_cannot_write(sqlite_settings):
+    async def write(store) -> None:
+        await store.rows("UPDATE change_mark SET version = 7")
+
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        on_store(sqlite_settings, write)
+
+
+async def add_roles(store, *names: str, then: Exception | None = None) -> None:
+    async with store.change("access") as change:
+        for name in names:
+            await change.run("INSERT INTO role (name) VALUES ($1)", name)
+        if then is not None:
+            raise then
+
+
+def test_a_change_that_fails_leaves_nothing_and_the_next_one_works(sqlite_settings):
+    async def work(store) -> list:
+        marks = store.marks
+        with pytest.raises(ZeroDivisionError):
+            await add_roles(store, "half", then=ZeroDivisionError())
+        assert (store.marks, await store.rows("SELECT * FROM role")) == (marks, [])
+        with pytest.raises(Conflict):
+            await add_roles(store, "twice", "twice")
+        await add_roles(store, "whole")
+        return [tuple(row) for row in await store.rows("SELECT name FROM role")]
+
+    assert on_store(sqlite_settings, work) == [("whole",)]
+
+
+@pytest.mark.parametrize("moment", ["beginning", "under_way"])
+def test_a_change_that_is_cancelled_leaves_nothing_and_the_next_one_works(sqlite_settings, moment):
+    async def work(store) -> list:
+        started = asyncio.Event()
+
+        async def change_for_long() -> None:
+            async with store.change("access") as change:
+                await change.run("INSERT INTO role (name) VALUES ('cancelled')")
+                started.set()
+                await asyncio.sleep(30)
+
+        with contextlib.closing(sqlite3.connect(sqlite_settings.sqlite_file, isolation_level=None)) as other:
+            if moment == "beginning":
+                other.execute("BEGIN IMMEDIATE")
+            task = asyncio.create_task(change_for_long())
+            if moment == "beginning":
+                await asyncio.sleep(0.1)  # it waits for the other program's transaction
+            else:
+                await started.wait()
+            task.cancel()
+            await asyncio.sleep(0.1)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with store.change("access") as change:
+            await change.run("INSERT INTO role (name) VALUES ('next')")
+        return [tuple(row) for row in await store.rows("SELECT name FROM role")]
+
+    assert on_store(sqlite_settings, work) == [("next",)]
+
+
+def pragma_on_the_writer(server: LiveServer, pragma: str) -> None:
+    async def run(node) -> None:
+        await node.store._writer.execute_fetchall(pragma)
+
+    server.run(run)
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(sqlite_server):
+    before = sqlite_server.put_v2(BASIC).json()
+    pragma_on_the_writer(sqlite_server, "PRAGMA max_page_count = 1")  # it becomes the pages that there are
+    statuses = set()
+    for number in range(60):
+        answer = sqlite_server.put_v2(BASIC | {"SenderName": "x" * 250 + f"{number:05}"})
+        statuses.add(answer.status_code)
+        if answer.status_code == 200:
+            before = answer.json()
+            continue
+        assert answer.status_code == 503
+        assert set(answer.json()) == {"ErrorCode", "Message"}
+        assert "full" in answer.json()["Message"]
+        break
+    assert 503 in statuses
+    assert sqlite_server.get_v2() == before
+    pragma_on_the_writer(sqlite_server, "PRAGMA max_page_count = 100000")
+    assert sqlite_server.put_v2(ANONYMOUS).status_code == 200
+
+
+def test_a_database_that_has_become_read_only_is_said_and_still_read(sqlite_server):
+    before = sqlite_server.put_v2(BASIC).json()
+    pragma_on_the_writer(sqlite_server, "PRAGMA query_only = ON")
+    answer = sqlite_server.put_v2(ANONYMOUS)
+    assert answer.status_code == 503
+    assert set(answer.json()) == {"ErrorCode", "Message"}
+    assert sqlite_server.get_v2() == before
+    pragma_on_the_writer(sqlite_server, "PRAGMA query_only = OFF")
+    assert sqlite_server.put_v2(ANONYMOUS).status_code == 200
+
+
+def test_a_file_locked_for_too_long_is_said_and_waited_for_no_longer(sqlite_server):
+    sqlite_server.put_v2(BASIC)
+    pragma_on_the_writer(sqlite_server, "PRAGMA busy_timeout = 50")
+    file = sqlite_server.settings.sqlite_file
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert sqlite_server.put_v2(ANONYMOUS).status_code == 503
+        assert sqlite_server.get_v2()["Host"] == BASIC["Host"]
+    assert sqlite_server.put_v2(ANONYMOUS).status_code == 200
+
+
+def test_a_file_that_cannot_be_opened_is_said_and_keeps_nothing_running(sqlite_settings, monkeypatch):
+    """A thread left over would keep the command from ending."""
+    monkeypatch.setattr("keyrelay.store.sqlite._BUSY_SECONDS", 0.1)
+    before = set(threading.enumerate())
+    with contextlib.closing(sqlite3.connect(sqlite_settings.sqlite_file, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode=DELETE")
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM change_mark").fetchall()
+        with pytest.raises(DatabaseUnreachable, match="locked"):
+            asyncio.run(open_store(sqlite_settings))
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + bytes(80)])
+def test_a_file_that_is_no_database_is_said(tmp_path, content):
+    (tmp_path / "keyrelay.db").write_bytes(content)
+    with pytest.raises(DatabaseUnreachable):
+        asyncio.run(open_store(Settings(data_dir=tmp_path)))
+    assert (tmp_path / "keyrelay.db").read_bytes() == content
