@@ -227,9 +227,9 @@ class Command:
 
     def ended(self) -> tuple[str, str]:
         """Wait for the end, and give what was printed to standard output (since the start) and standard error."""
-        output, _ = self.process.communicate(timeout=20)
         if self.errors.closed:
-            return output, ""
+            return "", ""
+        output, _ = self.process.communicate(timeout=20)
         self.errors.seek(0)
         with self.errors:
             return output, self.errors.read()

@@ -24,7 +24,7 @@ def serving(environment, *options):
         if command.process.poll() is None:
             for pid in processes_of(command.process.pid):
                 os.kill(pid, signal.SIGKILL)
-            command.process.communicate(timeout=10)
+        command.ended()
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_ctrl_c_ends_it_without_a_traceback(environment, workers):
         family = processes_of(command.process.pid)
         for pid in family:  # a terminal sends it to all of them
             os.kill(pid, signal.SIGINT)
-        _, errors = command.process.communicate(timeout=20)
+        _, errors = command.ended()
     assert command.process.returncode in {0, 130, -signal.SIGINT}
     assert "Traceback" not in errors
     assert "unexpected" not in errors
@@ -156,7 +156,7 @@ def test_workers_do_not_outlive_the_first_process(environment):
             for pid in workers:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            command.process.communicate(timeout=10)
+        command.ended()
 
 
 def processes_of(pid: int) -> list[int]:

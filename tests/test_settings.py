@@ -108,6 +108,16 @@ def test_every_problem_is_named_at_once_and_misspelt_names_too():
     assert line.count(";") == 4
 
 
+def test_what_kubernetes_says_of_a_service_called_keyrelay_is_not_for_us():
+    environ = {
+        "KEYRELAY_PORT": "tcp://10.0.0.1:8080",
+        "KEYRELAY_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "KEYRELAY_SERVICE_HOST": "10.0.0.1",
+        "KEYRELAY_SERVICE_PORT": "8080",
+    }
+    assert read(environ) == read({})
+
+
 def test_names_are_matched_to_the_letter():
     assert "KEYRELAY_port" in refused(port="80")
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from keyrelay.errors import SettingsInvalid
 
@@ -76,7 +77,12 @@ def _product_version(text: str) -> str:
 
 
 def _database_url(text: str) -> str:
-    scheme = text.partition("://")[0]  # urlsplit would repeat the password when it refuses
+    try:
+        scheme = urlsplit(text).scheme
+    except ValueError:  # its words may hold a part of the password
+        raise ValueError(
+            "cannot be read; in a password, write / @ : # [ ] and % as %2F %40 %3A %23 %5B %5D and %25"
+        ) from None
     if scheme == "sqlite":
         if not text.startswith("sqlite:///") or text in {"sqlite:///", "sqlite:///:memory:"}:
             raise ValueError("must name a file, as in sqlite:///keyrelay.db or sqlite:////var/lib/keyrelay/keyrelay.db")
@@ -134,7 +140,10 @@ class Settings:
     port: int = _setting("Port to listen on; 0 takes any free one and prints it.", _number(0, 65535), 8080)
     workers: int = _setting("Server processes.", _number(1, 64), 1)
     tls_cert: Path | None = _setting(
-        "PEM file with our certificate and its chain; with it keyrelay speaks https.", Path, None
+        "PEM file with our certificate and its chain; with it keyrelay speaks https. It is read at the "
+        "start: restart keyrelay when it was renewed.",
+        Path,
+        None,
     )
     tls_key: Path | None = _setting("PEM file with the private key of that certificate.", Path, None)
     self_signed: bool = _setting(
@@ -233,7 +242,8 @@ def read(environ: Mapping[str, str]) -> Settings:
 
 def _of_kubernetes(name: str, text: str) -> bool:
     """Whether a variable only tells of a Kubernetes service that is called keyrelay, as every pod beside it is told."""
-    return name.startswith((PREFIX + "SERVICE_", PREFIX + "PORT_")) or (name == PREFIX + "PORT" and "://" in text)
+    told = re.fullmatch(PREFIX + r"(SERVICE_(HOST|PORT)\w*|PORT_\d+_(TCP|UDP|SCTP)\w*)", name) is not None
+    return told or (name == PREFIX + "PORT" and "://" in text)
 
 
 def _given(environ: Mapping[str, str], name: str, variable: Variable) -> str | None:

@@ -70,12 +70,12 @@ def logged(request, monkeypatch) -> io.StringIO:
 def test_an_internal_error_tells_a_correlation_id_and_nothing_else(failure, sqlite_server, logged, monkeypatch):
     sqlite_server.put_v2(BASIC).raise_for_status()
 
-    async def replace(*_: object, **__: object) -> None:
+    async def _write(*_: object, **__: object) -> None:
         raise failure(CANARY)
 
     given = {"secret_value": CANARY}
     with nothing_changes(sqlite_server), monkeypatch.context() as patched:
-        patched.setattr(ProfileKeeper, "replace", replace)
+        patched.setattr(ProfileKeeper, "_write", _write)
         for answer in (
             sqlite_server.put_v2(BASIC | {"RelayPassword": {"SecretValue": CANARY}}),
             sqlite_server.put_v1(BASIC | {"RelayUsername": "mailer", "RelayPassword": CANARY}),
@@ -85,7 +85,7 @@ def test_an_internal_error_tells_a_correlation_id_and_nothing_else(failure, sqli
             assert not holds_canary(answer.text + str(answer.headers))
             (correlation,) = re.findall(r"[0-9a-f]{16}", message)
             assert correlation in logged.getvalue()
-    assert "replace" in logged.getvalue()  # where it happened
+    assert "_write" in logged.getvalue()  # where it happened
     assert not holds_canary(logged.getvalue())
 
 

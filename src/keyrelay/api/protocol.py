@@ -67,8 +67,12 @@ class BoundedProtocol(HttpToolsProtocol):
         # uvicorn adds the method when the head is complete.
         return "method" in (self._begun() or ())
 
+    def _answering(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and cycle.response_started and not cycle.response_complete
+
     def _refuse(self, error: KeyrelayError) -> None:
-        if not self._has_request():  # otherwise an answer is under way already
+        if not self._answering():
             self.transport.write(_bytes(keyfactor_answer(error, str).with_headers((b"connection", b"close"))))
         self.transport.close()
 

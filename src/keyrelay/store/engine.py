@@ -35,7 +35,7 @@ class Store(Reader, Protocol):
     """A database, open and at the newest schema.
 
     ``marks`` holds a number for each topic, which grows with every change to it. It is replaced, never altered,
-    so a reader may keep it and compare. All methods raise StoreUnavailable when the database does not answer.
+    so a reader may keep it and compare. Methods raise StoreUnavailable when the database does not answer or refuses.
     """
 
     marks: Mapping[Topic, int]
