@@ -10,8 +10,17 @@ WINDOW = 6
 _LETTERS = "QXZJVKWqxzjvkwY"
 
 
+_given: set[str] = set()
+
+
 def new_canary() -> str:
-    return "".join(secrets.choice(_LETTERS) for _ in range(24))
+    """A secret no piece of which stands in another one: some of them are shown, as user names are."""
+    while True:
+        canary = "".join(secrets.choice(_LETTERS) for _ in range(24))
+        pieces = {canary[start : start + WINDOW] for start in range(len(canary) - WINDOW + 1)}
+        if _given.isdisjoint(pieces):
+            _given.update(pieces)
+            return canary
 
 
 def traces(secret: str) -> set[bytes]:

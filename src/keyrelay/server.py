@@ -27,7 +27,8 @@ from keyrelay.secrets.keyring import Keyring
 from keyrelay.secrets.master import MasterKey
 from keyrelay.secrets.model import SecretText
 from keyrelay.settings import Settings
-from keyrelay.store.engine import Store, open_store
+from keyrelay.store.engine import open_store
+from keyrelay.store.model import Store
 
 FIRST_USER = "admin"
 

@@ -12,7 +12,8 @@ import pytest
 from keyrelay.errors import DatabaseUnreachable
 from keyrelay.settings import Settings
 from keyrelay.store import postgresql
-from keyrelay.store.engine import Conflict, open_store
+from keyrelay.store.engine import open_store
+from keyrelay.store.model import Conflict
 from keyrelay.store.postgresql import PostgresqlStore
 from live import ANONYMOUS, BASIC, SMTP, V2
 

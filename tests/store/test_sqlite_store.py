@@ -13,7 +13,8 @@ import pytest
 
 from keyrelay.errors import DatabaseUnreachable, StoreUnavailable
 from keyrelay.settings import Settings
-from keyrelay.store.engine import Conflict, open_store
+from keyrelay.store.engine import open_store
+from keyrelay.store.model import Conflict
 from live import ANONYMOUS, BASIC, LiveServer
 
 

@@ -11,7 +11,7 @@ from keyrelay.access.passwords import hash_password
 from keyrelay.access.permissions import EVERYTHING, permission
 from keyrelay.errors import LastAdministrator, NameTaken, UnknownName, Unsuitable
 from keyrelay.secrets.model import SecretText
-from keyrelay.store.engine import Change, Conflict, Row, Store
+from keyrelay.store.model import Change, Conflict, Row, Store
 
 ADMINISTRATOR = "Administrator"
 # A colon would end the name in a Basic header (RFC 7617); the rest would be unreadable in a log or a path.

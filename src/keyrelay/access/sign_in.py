@@ -16,7 +16,7 @@ from keyrelay.access.identity import Credentials, Identity, basic_credentials
 from keyrelay.access.passwords import PasswordChecker
 from keyrelay.access.throttle import Throttle
 from keyrelay.errors import SignInRequired, TooManyAttempts
-from keyrelay.store.engine import Store
+from keyrelay.store.model import Store
 
 _REMEMBERED = 4096
 _WAITING = 512

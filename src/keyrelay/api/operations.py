@@ -31,7 +31,7 @@ from keyrelay.errors import (
 from keyrelay.profile.keeper import ProfileKeeper
 from keyrelay.profile.rules import Rules
 from keyrelay.settings import Settings
-from keyrelay.store.engine import Store
+from keyrelay.store.model import Store
 
 _logger = logging.getLogger(__name__)
 

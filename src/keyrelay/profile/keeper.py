@@ -19,7 +19,7 @@ from keyrelay.profile.model import HIDDEN_FIELDS, SmtpProfile
 from keyrelay.secrets import stored
 from keyrelay.secrets.keyring import Keyring
 from keyrelay.secrets.model import SecretText, Stored
-from keyrelay.store.engine import Change, Conflict, Reader, Row, Store
+from keyrelay.store.model import Change, Conflict, Reader, Row, Store
 
 _SELECT = "SELECT revision, document, changed_at, changed_by, restored_from FROM profile_revision"
 _TRIES = 3

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from keyrelay.errors import KeyUnknown, MasterKeyMissing, MasterKeyWrong
 from keyrelay.secrets.master import MasterKey
 from keyrelay.secrets.model import SecretText
-from keyrelay.store.engine import Change, Reader, Row, Store
+from keyrelay.store.model import Change, Reader, Row, Store
 
 _NONCE_BYTES = 12
 

@@ -6,7 +6,7 @@ from keyrelay.errors import UnknownReference, Violation
 from keyrelay.secrets import stored
 from keyrelay.secrets.keyring import Keyring
 from keyrelay.secrets.model import GivenSecret, SecretText, Stored
-from keyrelay.store.engine import Reader
+from keyrelay.store.model import Reader
 
 
 async def resolve(reader: Reader, keyring: Keyring, source: GivenSecret, *, field: str, destination: str) -> SecretText:

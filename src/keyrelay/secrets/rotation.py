@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from keyrelay.secrets import stored
 from keyrelay.secrets.keyring import Keyring
-from keyrelay.store.engine import Conflict, Store
+from keyrelay.store.model import Conflict, Store
 
 _BATCH = 50
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from keyrelay.errors import SecretGone
 from keyrelay.secrets.keyring import Keyring, Place, Sealed
 from keyrelay.secrets.model import SecretText, Stored
-from keyrelay.store.engine import Change, Reader, Row
+from keyrelay.store.model import Change, Reader, Row
 
 TABLE = "stored_secret"
 

@@ -16,7 +16,7 @@ import asyncpg
 
 from keyrelay.errors import DatabaseUnreachable, StoreUnavailable
 from keyrelay.log import failure
-from keyrelay.store.engine import Conflict, Row, Topic
+from keyrelay.store.model import Conflict, Row, Topic
 from keyrelay.store.schema import HEAD, migrate, require_not_newer
 
 _CHANNEL = "keyrelay"

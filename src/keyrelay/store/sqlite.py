@@ -20,7 +20,7 @@ from typing import Any, Self
 import aiosqlite
 
 from keyrelay.errors import DatabaseUnreachable, DataDirUnusable, StoreUnavailable
-from keyrelay.store.engine import Conflict, Row, Topic
+from keyrelay.store.model import Conflict, Row, Topic
 from keyrelay.store.schema import HEAD, migrate, require_not_newer
 
 _BUSY_SECONDS = 30.0
