@@ -31,7 +31,10 @@ def main() -> None:
     from keyrelay.errors import KeyrelayError
 
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a reader that went away can still be answered for
     except KeyrelayError as error:
         print(f"keyrelay: {error} {error.advice} [{error.code}]", file=sys.stderr)
         raise SystemExit(1) from None
