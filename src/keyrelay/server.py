@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from keyrelay import listening, log, settings
 from keyrelay.access import accounts
@@ -29,6 +29,9 @@ from keyrelay.secrets.model import SecretText
 from keyrelay.settings import Settings
 from keyrelay.store.engine import open_store
 from keyrelay.store.model import Store
+
+if TYPE_CHECKING:
+    from keyrelay.api.app import Application
 
 FIRST_USER = "admin"
 
@@ -59,7 +62,7 @@ class Node:
         keeper = ProfileKeeper(store, keyring, secrets_kept=settings.history_secrets)
         return cls(settings, store, keyring, keeper, password)
 
-    def application(self) -> ASGIApp:
+    def application(self) -> Application:
         from keyrelay.api.app import Application
         from keyrelay.api.operations import Services
 
@@ -123,14 +126,18 @@ class Served:
     def __init__(self, settings: Settings, node: Node | None = None) -> None:
         self._settings = settings
         self._node = node
-        self._application: ASGIApp | None = None if node is None else node.application()
+        self._application: Application | None = None if node is None else node.application()
 
-    # Not a coroutine of its own: one frame less on every request.
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> object:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            return self._live(receive, send)
+            await self._live(receive, send)
+            return
         assert self._application is not None  # noqa: S101 - the server waits for the start-up to complete
-        return self._application(scope, receive, send)
+        await self._application(scope, receive, send)
+
+    def at_once(self, scope: Scope) -> bytes | None:
+        """The rest of a 200 that needs no waiting (``QuickReads``)."""
+        return None if self._application is None else self._application.at_once(scope)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -2,54 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
 
 import httpx2
 import pytest
 
 from complaints import OWN, complaint, nothing_changes
-from live import ADMIN_PASSWORD, ANONYMOUS, SMTP, LiveServer
+from live import ANONYMOUS, SMTP, LiveServer
+from wire import AUTHORIZATION, JSON, connection, head, read_answer
 
 TEST = SMTP + "/Test"
 PIECE = b" " * 65536
 TEN_MEGABYTES = [PIECE] * 160
-AUTHORIZATION = "Authorization: Basic " + base64.b64encode(f"admin:{ADMIN_PASSWORD}".encode()).decode()
-JSON = "Content-Type: application/json"
 CHUNKED = "Transfer-Encoding: chunked"
-
-
-def head(method: str, path: str, *headers: str) -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: keyrelay", *headers, "", ""]).encode()
 
 
 def chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         yield b"%x\r\n%s\r\n" % (len(piece), piece)
     yield b"0\r\n\r\n"
-
-
-@contextmanager
-def connection(server: LiveServer) -> Iterator[socket.socket]:
-    url = httpx2.URL(server.url)
-    with closing(socket.create_connection((url.host, url.port), timeout=20)) as opened:
-        yield opened
-
-
-def read_answer(opened: socket.socket) -> httpx2.Response:
-    """Read one answer to its last octet, and not beyond."""
-    with opened.makefile("rb") as stream:
-        status = int(stream.readline().split()[1])
-        headers = httpx2.Headers()
-        while line := stream.readline().strip():
-            name, _, value = line.decode().partition(": ")
-            headers[name] = value
-        body = stream.read(int(headers["content-length"]))
-    assert len(body) == int(headers["content-length"])
-    return httpx2.Response(status, headers=headers, content=body)
 
 
 def write_all_then_read(server: LiveServer, *pieces: bytes) -> httpx2.Response:

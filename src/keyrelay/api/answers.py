@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
-from starlette.types import Message, Send
+from starlette.types import Send
 
 Header = tuple[bytes, bytes]
 
@@ -25,15 +24,17 @@ class Answer:
     def with_headers(self, *headers: Header) -> Answer:
         return Answer(self.status, self.body, (*self.headers, *headers))
 
-    @cached_property
-    def messages(self) -> tuple[Message, Message]:
-        headers = list(self.headers)
-        if self.status not in {204, 304}:
-            headers.append((b"content-length", str(len(self.body)).encode()))
-        start: Message = {"type": "http.response.start", "status": self.status, "headers": headers}
-        return start, {"type": "http.response.body", "body": self.body}
-
     async def send(self, send: Send) -> None:
-        start, body = self.messages
-        await send(start)
-        await send(body)
+        await send({"type": "http.response.start", "status": self.status, "headers": self._whole_head()})
+        await send({"type": "http.response.body", "body": self.body})
+
+    @property
+    def encoded(self) -> bytes:
+        """As it goes over the wire, after the status line."""
+        head = b"".join(b"%s: %s\r\n" % header for header in self._whole_head())
+        return b"%s\r\n%s" % (head, self.body)
+
+    def _whole_head(self) -> list[Header]:
+        if self.status in {204, 304}:
+            return list(self.headers)
+        return [*self.headers, (b"content-length", str(len(self.body)).encode())]

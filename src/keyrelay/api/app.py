@@ -36,18 +36,11 @@ class Application:
             *(Route(path, _Page(page)) for path, page in documents.pages(services.settings).items()),
         ]
         self._router = Router(routes, redirect_slashes=False, default=self._not_found)
-        self._quick = QuickReads(compatible[0])
+        self.at_once = QuickReads(compatible[0]).answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        if scope["path"] == self._quick.path and scope["method"] == "GET":
-            messages = self._quick.answer(scope)
-            if messages is not None:
-                start, body = messages
-                await send(start)
-                await send(body)
-                return
         path = scope["path"].lower().rstrip("/") or "/"
         if not path.isprintable():  # a line break would end what the router's patterns look at
             await self._not_found({**scope, "path": path}, receive, send)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from keyrelay.api.answers import Answer
 from keyrelay.api.problems import keyfactor_answer
@@ -17,7 +18,10 @@ _REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Keeps 64 KiB of an unfinished head (or of trailers), and waits ten to twenty seconds for it to be finished."""
+    """Keeps 64 KiB of an unfinished head (or of trailers), and waits ten to twenty seconds for it to be finished.
+
+    What the application can answer ``at_once`` is sent without a task.
+    """
 
     _held = 0
     _moved = False
@@ -26,6 +30,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self._read = getattr(self.app, "at_once", _nothing)
         self._clock = self.loop.call_later(_HEAD_SECONDS, self._tick)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -47,6 +52,23 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._moved = True
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if (whole := self._at_once(cycle)) is None:
+            self._unset_keepalive_if_required()  # armed when an answer before it was sent at once
+            super()._start_asgi_task(cycle, app)
+            return
+        date = b"".join(b"%s: %s\r\n" % header for header in cycle.default_headers)
+        self.transport.write(b"HTTP/1.1 200 OK\r\n%s%s" % (date, whole))
+        cycle.response_started = cycle.response_complete = True
+        cycle.on_response()
+
+    def _at_once(self, cycle: RequestResponseCycle) -> bytes | None:
+        # Not what has waited for an answer before it: a thousand of those would call each other.
+        if cycle is not self.cycle or not cycle.keep_alive or self.flow.write_paused or self.transport.is_closing():
+            return None
+        answer: bytes | None = self._read(cycle.scope)
+        return answer
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         self._refuse(NotHttp("What was sent is no HTTP/1.1."))
@@ -77,7 +99,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
+def _nothing(scope: Any) -> None:
+    """For an application that answers nothing at once."""
+
+
 def _bytes(answer: Answer) -> bytes:
-    start, body = answer.messages
-    head = b"".join(b"%s: %s\r\n" % header for header in start["headers"])
-    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (answer.status, _REASONS[answer.status], head, body["body"])
+    return b"HTTP/1.1 %d %s\r\n%s" % (answer.status, _REASONS[answer.status], answer.encoded)

@@ -1,14 +1,15 @@
 """GET /SMTP from memory: the read that clients poll.
 
-It answers only what is plain: the usual spelling of the path, credentials that were checked before, no condition,
-a profile that has not changed. Everything else takes the long road, which gives the same answer.
+The answers are kept as they go over the wire, and the protocol sends them without a task of their own. Only what is
+plain is answered so: the usual spelling of the path, credentials that were checked before, no condition, a profile that
+has not changed. Everything else takes the long road, which gives the same answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from starlette.types import Message, Scope
+from starlette.types import Scope
 
 from keyrelay.access.permissions import READ_SETTINGS
 from keyrelay.api.operations import Resource
@@ -17,8 +18,6 @@ from keyrelay.errors import StoreUnavailable
 from keyrelay.profile.keeper import UNCONFIGURED, Snapshot
 
 _VERSIONS = {None: 1, b"1": 1, b"1.0": 1, b"2": 2, b"2.0": 2}
-
-Messages = tuple[Message, Message]
 
 
 class QuickReads:
@@ -30,11 +29,13 @@ class QuickReads:
         self._services = smtp.services
         self._strict = smtp.services.settings.require_requested_with
         self._snapshot: Snapshot | None = None
-        self._messages: Mapping[int, Messages] = {}
+        self._encoded: Mapping[int, bytes] = {}
         self._encode(UNCONFIGURED)
 
-    def answer(self, scope: Scope) -> Messages | None:
-        """What to send, or None when the long road has to be taken."""
+    def answer(self, scope: Scope) -> bytes | None:
+        """What to send after the status line 200, or None when the long road has to be taken."""
+        if scope["path"] != self.path or scope["method"] != "GET":
+            return None
         given = scope["headers"]
         headers = dict(given)
         authorization = headers.get(b"authorization")
@@ -53,14 +54,13 @@ class QuickReads:
             return None
         if keeper.loaded is not self._snapshot:
             self._encode(keeper.loaded)
-        return self._messages[version]
+        return self._encoded[version]
 
     def _encode(self, snapshot: Snapshot) -> None:
         operation = self._smtp.operations["GET"]
-        self._messages = {
-            version: read_answer(snapshot, version)
-            .with_headers(*self._smtp.style.headers(operation, version, self.path))
-            .messages
-            for version in operation.versions
+        answers = {version: read_answer(snapshot, version) for version in operation.versions}
+        self._encoded = {
+            version: answer.with_headers(*self._smtp.style.headers(operation, version, self.path)).encoded
+            for version, answer in answers.items()
         }
         self._snapshot = snapshot

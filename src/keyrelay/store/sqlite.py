@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +22,7 @@ import aiosqlite
 from keyrelay.errors import DatabaseUnreachable, DataDirUnusable, StoreUnavailable
 from keyrelay.store.model import Conflict, Row, Topic
 from keyrelay.store.schema import HEAD, migrate, require_not_newer
+from keyrelay.store.wal_index import WalIndex
 
 _BUSY_SECONDS = 30.0
 
@@ -33,13 +34,12 @@ class SqliteStore:
 
     marks: Mapping[Topic, int]
 
-    def __init__(self, reader: sqlite3.Connection, writer: aiosqlite.Connection) -> None:
+    def __init__(self, reader: sqlite3.Connection, writer: aiosqlite.Connection, newest: Callable[[], object]) -> None:
         self._reader = reader
         self._writer = writer
         self._turn = asyncio.Lock()
-        self._seen = -1
-        self._looked = False
-        self._loop = asyncio.get_running_loop()
+        self._newest = newest
+        self._seen: object = None
         self.marks = {}
 
     @classmethod
@@ -59,7 +59,9 @@ class SqliteStore:
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
                 await writer.execute(f"PRAGMA {pragma}")
-            store = cls(_reading_connection(file), writer)
+            reader = _reading_connection(file)
+            reader.execute("SELECT 1 FROM change_mark").fetchone()  # SQLite makes the index when it first reads
+            store = cls(reader, writer, _newest(file, reader))
             store.look()
         except BaseException:
             await writer.close()  # its thread would keep the process alive
@@ -67,22 +69,13 @@ class SqliteStore:
         return store
 
     def look(self) -> None:
-        # Once for each turn of the event loop is exact: whatever is handled in a turn was received before the turn
-        # began, and asking the file costs two system calls for its locks.
-        if self._looked:
-            return
         try:
-            (version,) = self._reader.execute("PRAGMA data_version").fetchone()
-            if version != self._seen:
+            newest = self._newest()
+            if newest != self._seen:
                 self.marks = dict(self._reader.execute("SELECT topic, version FROM change_mark"))
-                self._seen = version
+                self._seen = newest
         except sqlite3.Error as problem:
             raise _unavailable(problem) from problem
-        self._looked = True
-        self._loop.call_soon(self._end_turn)
-
-    def _end_turn(self) -> None:
-        self._looked = False
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         try:
@@ -107,7 +100,6 @@ class SqliteStore:
                     raise
             except sqlite3.Error as problem:
                 raise _unavailable(problem) from problem
-        self._looked = False
         self.look()
 
     async def ping(self) -> None:
@@ -145,6 +137,13 @@ def _reading_connection(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, isolation_level=None, timeout=5.0)
     connection.execute("PRAGMA query_only=ON")
     return connection
+
+
+def _newest(file: Path, reader: sqlite3.Connection) -> Callable[[], object]:
+    """What differs after every commit of any process."""
+    if (index := WalIndex.of(file)) is not None:
+        return index.header
+    return lambda: reader.execute("PRAGMA data_version").fetchone()
 
 
 def _schema_version(file: Path) -> str | None:
