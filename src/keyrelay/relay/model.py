@@ -1,0 +1,127 @@
+"""The words of this room: stages, replies, and the evidence that a failed stage leaves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Stage = Literal["resolve", "connect", "greeting", "hello", "tls", "token", "auth", "sender", "recipient", "data"]
+STAGES: tuple[Stage, ...] = (
+    "resolve",
+    "connect",
+    "greeting",
+    "hello",
+    "tls",
+    "token",
+    "auth",
+    "sender",
+    "recipient",
+    "data",
+)
+
+Kind = Literal[
+    # The network, at any stage that uses it.
+    "name_unknown",  # the name does not exist
+    "no_address",  # the name exists and has no address
+    "dns_unavailable",  # no name server answered
+    "refused",  # nobody listens there
+    "unreachable",  # no route
+    "forbidden",  # this machine's own rules forbid it
+    "timeout",  # no answer in time
+    "closed",  # the other side ended the connection
+    # SMTP.
+    "reply",  # the relay answered, and not yes
+    "not_smtp",  # what arrived is no SMTP reply; ``detail`` says what it looks like
+    "not_offered",  # the extension that is needed is not in the relay's EHLO answer (STARTTLS, AUTH, SMTPUTF8)
+    "no_mechanism",  # AUTH is offered, with none of the mechanisms that the profile can use
+    "insecure",  # a password or token would have crossed an unencrypted or unverified connection
+    "too_large",  # the message is larger than the relay's SIZE
+    "outcome_unknown",  # the connection was lost after the final dot and before the answer
+    # TLS.
+    "not_tls",  # the answer to our first TLS message was no TLS
+    "injected",  # clear text came after the answer to STARTTLS, where TLS must begin (RFC 3207)
+    "expired",
+    "not_yet_valid",
+    "name_mismatch",
+    "unknown_issuer",
+    "self_signed",
+    "weak",  # key, signature or protocol version too weak for today's TLS
+    "client_certificate",  # the relay wants a certificate of ours, or does not like it
+    "certificate",  # refused for another reason; ``detail`` says which
+    "handshake",  # TLS failed otherwise; ``detail`` says how
+    # The token endpoint.
+    "status",  # an HTTP status that is none of success; ``detail`` is the provider's error code, ``status`` in facts
+    "not_json",  # the answer is no JSON; ``detail`` says what it looks like
+    "no_token",  # JSON without a usable access token
+    "token_expired",  # what was issued has ended already: the clocks differ
+    "redirected",
+    "bad_key",  # the client secret looks like a private key and cannot be read as one
+]
+
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer of the relay (RFC 5321 section 4.2): its code, and the text of each line."""
+
+    code: int
+    lines: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.lines)
+
+    @property
+    def enhanced(self) -> str | None:
+        """The enhanced status code at the beginning of the text (RFC 2034), such as 5.7.139."""
+        found = _ENHANCED.match(self.lines[0]) if self.lines else None
+        return found[1] if found else None
+
+    @property
+    def positive(self) -> bool:
+        return 200 <= self.code < 300  # noqa: PLR2004 - RFC 5321 section 4.2.1
+
+    @property
+    def transient(self) -> bool:
+        return 400 <= self.code < 500  # noqa: PLR2004
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a failed stage showed. ``relay/causes.py`` finds the cause from it.
+
+    ``detail`` and ``facts`` explain the kind in the words of whoever said so, already redacted; see Kind.
+    """
+
+    stage: Stage
+    kind: Kind
+    reply: Reply | None = None
+    detail: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class StageFailed(Exception):
+    """A stage did not come to its end."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        super().__init__(f"{evidence.stage}: {evidence.kind}")
+        self.evidence = evidence
+
+
+def failed(stage: Stage, kind: Kind, *, reply: Reply | None = None, detail: str = "", **facts: Any) -> StageFailed:
+    """The exception for a stage that failed."""
+    return StageFailed(Evidence(stage, kind, reply, detail, facts))
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who a message is from and who gets it, as the relay is told (RFC 5321 section 2.3.1)."""
+
+    sender: str
+    recipients: tuple[str, ...]
