@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from keyrelay.relay import connecting
 from keyrelay.settings import Settings
 from live import ADMIN_PASSWORD, LiveServer, migrated_sqlite
 from postgres import Cluster
@@ -30,6 +33,22 @@ def _no_settings_from_outside(monkeypatch):
     for name in list(os.environ):
         if name.startswith("KEYRELAY_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _only_loopback() -> Iterator[None]:
+    """Whatever host a test names: no name server is asked, and nothing but this machine is connected to."""
+    look_up = connecting.look_up
+
+    async def fenced(host: str, port: int) -> list[tuple[Any, ...]]:
+        local = {"localhost", "127.0.0.1", "::1", "a.test", "b.test"}
+        if host.lower() not in local:
+            raise socket.gaierror(socket.EAI_NONAME, "not a name of this machine")
+        return await look_up("127.0.0.1" if host.endswith(".test") else host, port)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connecting, "look_up", fenced)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +90,15 @@ def settings_for(kind: str, request, directory: Path, template: Path) -> Setting
         url = request.getfixturevalue("postgres").fresh_database()
     else:
         shutil.copy(template, data_dir / "keyrelay.db")
-    return Settings(data_dir=data_dir, database_url=url, port=0, admin_password=ADMIN_PASSWORD)
+    return Settings(
+        data_dir=data_dir,
+        database_url=url,
+        port=0,
+        admin_password=ADMIN_PASSWORD,
+        name_servers=(),  # nobody outside is asked
+        tests_at_once=100,
+        tests_per_minute=100_000,
+    )
 
 
 @pytest.fixture

@@ -158,13 +158,6 @@ class ProfileChanged(KeyrelayError):
     remedy = "Read the profile again, apply your change to what it is now, and send it with the new ETag."
 
 
-class NotYetAvailable(KeyrelayError):
-    """The input was checked and is right, but this version of keyrelay cannot carry it out yet."""
-
-    code = "not_yet_available"
-    remedy = "Look in the change log for the version that brings it."
-
-
 # --- Who is asking -------------------------------------------------------------------------------------------
 
 
@@ -198,6 +191,34 @@ class TooManyAttempts(KeyrelayError):
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooManyTests(KeyrelayError):
+    """As many tests as are allowed are under way already, or this user has started too many in the last minute."""
+
+    code = "too_many_tests"
+    remedy = "Wait for the seconds in the Retry-After header."
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+# --- The relay -----------------------------------------------------------------------------------------------
+
+
+class TestFailed(KeyrelayError):
+    """The test message did not get through; the message names the stage, what the relay said, and the cause."""
+
+    code = "test_failed"
+    remedy = "See the remedy in the message; POST /api/v1/diagnoses shows the whole dialogue."
+
+
+class NoProfile(KeyrelayError):
+    """There is no profile yet to work with."""
+
+    code = "no_profile"
+    remedy = "Set one: PUT /SMTP, or keyrelay smtp set FILE."
 
 
 # --- Managing what is kept -----------------------------------------------------------------------------------
@@ -305,6 +326,13 @@ class TlsUnusable(CannotStart):
 
     code = "tls_unusable"
     remedy = "Give a certificate chain and the private key that belongs to it, both as PEM files without a pass phrase."
+
+
+class TrustUnusable(CannotStart):
+    """The file of own authorities, or the client certificate for the relay, cannot be used."""
+
+    code = "trust_unusable"
+    remedy = "Correct KEYRELAY_CA_BUNDLE, or KEYRELAY_RELAY_CLIENT_CERT and KEYRELAY_RELAY_CLIENT_KEY: PEM files."
 
 
 class DataDirUnusable(CannotStart):

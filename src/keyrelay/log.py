@@ -17,7 +17,7 @@ from typing import Any
 from keyrelay.errors import KeyrelayError
 
 # At DEBUG these print statements with their parameters, or bytes from the wire.
-_TALKATIVE = ("aiosqlite", "asyncpg", "sqlalchemy", "alembic", "asyncio")
+_TALKATIVE = ("aiosqlite", "asyncpg", "sqlalchemy", "alembic", "asyncio", "httpx2", "httpcore2")
 
 
 def start(level: str, form: str) -> None:

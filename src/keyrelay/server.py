@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Self
 
@@ -21,22 +22,26 @@ from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
 from keyrelay.errors import MasterKeyMissing, SettingsInvalid, Unsuitable
 from keyrelay.profile.keeper import ProfileKeeper
+from keyrelay.profile.model import SecretField
 from keyrelay.profile.rules import Rules
+from keyrelay.relay.security import Trust
+from keyrelay.relay.turnstile import Turnstile
 from keyrelay.secrets import master
 from keyrelay.secrets.keyring import Keyring
 from keyrelay.secrets.master import MasterKey
-from keyrelay.secrets.model import SecretText
+from keyrelay.secrets.model import GivenSecret, SecretText
 from keyrelay.settings import Settings
 from keyrelay.store.engine import open_store
 from keyrelay.store.model import Store
 
 if TYPE_CHECKING:
     from keyrelay.api.app import Application
+    from keyrelay.relay.diagnosis import Diagnoses
 
 FIRST_USER = "admin"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Node:
     """Everything a command or a server process works with.
 
@@ -52,6 +57,8 @@ class Node:
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Open the store, the keys and, on first start, make the first user. Raises CannotStart."""
+        if settings.ca_bundle is not None or settings.relay_client_cert is not None:
+            _trust(settings).verified()  # better now than when mail is due
         store = await open_store(settings)
         try:
             keyring = await _open_keyring(settings, store)
@@ -68,10 +75,44 @@ class Node:
 
         rules = Rules(allow_insecure_sign_in=self.settings.allow_insecure_sign_in)
         sign_in = SignIn(self.store, Throttle())
-        return Application(Services(self.settings, self.store, self.keeper, rules, sign_in))
+        turnstile = Turnstile(at_once=self.settings.tests_at_once, per_minute=self.settings.tests_per_minute)
+        return Application(
+            Services(self.settings, self.store, self.keeper, rules, sign_in, turnstile, lambda: self.diagnoses)
+        )
+
+    @cached_property
+    def diagnoses(self) -> Diagnoses:
+        """What tests the profile; made when it is needed first, because it takes longer to import than all the rest."""
+        from keyrelay.relay.diagnosis import Diagnoses
+        from keyrelay.relay.opening import Terms
+        from keyrelay.relay.token import Tokens
+        from keyrelay.secrets.resolve import resolve
+
+        async def open_secret(source: GivenSecret, field: SecretField, destination: str) -> SecretText:
+            return await resolve(self.store, self.keyring, source, field=field, destination=destination)
+
+        trust = _trust(self.settings)
+        terms = Terms(
+            trust,
+            Tokens(trust.for_http),
+            self.settings.hello_name,
+            allow_insecure_sign_in=self.settings.allow_insecure_sign_in,
+            client_authentication=self.settings.token_authentication,
+        )
+        return Diagnoses(terms, open_secret, self.settings.name_servers)
 
     async def close(self) -> None:
+        if "diagnoses" in self.__dict__:
+            await self.diagnoses.close()
         await self.store.close()
+
+
+def _trust(settings: Settings) -> Trust:
+    return Trust(
+        authorities=settings.ca_bundle,
+        client_certificate=settings.relay_client_cert,
+        client_key=settings.relay_client_key,
+    )
 
 
 async def _open_keyring(settings: Settings, store: Store) -> Keyring:

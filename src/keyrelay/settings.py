@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from keyrelay.errors import SettingsInvalid
@@ -91,6 +91,21 @@ def _database_url(text: str) -> str:
     return text
 
 
+def _hello_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Za-z.:]{3,45}\]", text, re.ASCII):
+        raise ValueError("must be a host name such as mail.example.org, or an address in brackets such as [192.0.2.1]")
+    return text
+
+
+def _name_servers(text: str) -> tuple[str, ...]:
+    if text.lower() == "none":
+        return ()
+    servers = tuple(server.strip() for server in text.split(","))
+    if not all(re.fullmatch(r"[0-9a-fA-F.:]{3,45}|\[[0-9a-fA-F:]{2,45}\]:\d{1,5}", server) for server in servers):
+        raise ValueError("must be addresses with commas between, such as 192.0.2.1,192.0.2.2:5353, or none")
+    return servers
+
+
 def _text(text: str) -> str:
     return text
 
@@ -165,6 +180,35 @@ class Settings:
         False,
         default_text="no",
     )
+    ca_bundle: Path | None = _setting(
+        "PEM file with authorities to trust beside the system's: for the relay and for the token endpoint.", Path, None
+    )
+    relay_client_cert: Path | None = _setting(
+        "PEM file with the certificate (and its chain) that keyrelay shows to a relay that asks for one.", Path, None
+    )
+    relay_client_key: Path | None = _setting(
+        "PEM file with the private key of that certificate, without a pass phrase.", Path, None
+    )
+    hello_name: str | None = _setting(
+        "Name that keyrelay says to the relay in EHLO. Some relays look it up in DNS.",
+        _hello_name,
+        None,
+        default_text="this machine's name, or its address when the name has no domain",
+    )
+    token_authentication: Literal["client_secret_post", "client_secret_basic"] = _setting(
+        "How the client secret is shown to the token endpoint. A client secret that is a private key (PEM or JWK) "
+        "signs an assertion instead (private_key_jwt), whatever is set here.",
+        _one_of("client_secret_post", "client_secret_basic"),
+        "client_secret_post",
+    )
+    name_servers: tuple[str, ...] | None = _setting(
+        "Name servers that a diagnosis asks about the sender's domain, with commas between; `none` to ask nobody.",
+        _name_servers,
+        None,
+        default_text="the system's",
+    )
+    tests_at_once: int = _setting("How many tests and diagnoses each process runs at once.", _number(1, 100), 4)
+    tests_per_minute: int = _setting("How many tests and diagnoses each user may start a minute.", _number(1, 1000), 10)
     base_path: str = _setting("Path of the compatible API.", _base_path, "/KeyfactorAPI")
     product_version: str = _setting(
         "Value of X-Keyfactor-Product-Version. kfutil refuses to change PAM providers when its first number is 12 or "
@@ -233,6 +277,8 @@ def read(environ: Mapping[str, str]) -> Settings:
     )
     if (values.get("tls_cert") is None) != (values.get("tls_key") is None):
         problems.append("KEYRELAY_TLS_CERT and KEYRELAY_TLS_KEY belong together")
+    if values.get("relay_client_key") is not None and values.get("relay_client_cert") is None:
+        problems.append("KEYRELAY_RELAY_CLIENT_KEY needs KEYRELAY_RELAY_CLIENT_CERT")
     if values.get("self_signed") and values.get("tls_cert") is not None:
         problems.append("KEYRELAY_SELF_SIGNED and KEYRELAY_TLS_CERT exclude each other")
     if problems:

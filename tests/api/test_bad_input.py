@@ -191,12 +191,14 @@ def test_the_answer_stays_short_however_much_is_wrong(module_server):
         for flood in floods:
             body = json.dumps(endpoint.body)[:-1] + "," + flood[1:]
             answer = endpoint.send(module_server, body.encode())
-            if answer.status_code not in {200, 501}:  # the compatible API ignores what it does not know
+            if answer.status_code != 200:  # the compatible API ignores what it does not know
                 complaint(answer, 400)
 
 
 def test_what_is_broken_here_was_whole_before(module_server):
     """Otherwise the refusals would prove nothing."""
     for endpoint in ENDPOINTS:
-        assert endpoint.send(module_server, endpoint.body).status_code in {200, 501}, endpoint.name
+        answer = endpoint.send(module_server, endpoint.body)
+        # A test of settings that are right goes as far as the relay, which is none here.
+        assert answer.status_code == 200 or "failed at the stage resolve" in answer.text, endpoint.name
     module_server.put_v2(OAUTH).raise_for_status()

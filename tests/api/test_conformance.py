@@ -182,7 +182,7 @@ def test_06_version_1_takes_25_for_a_missing_port_and_version_2_asks_for_one(ser
         assert_error(server.put_v2({**body, **missing}), 400, "Port is required.")
 
 
-# --- 7 and 8, as far as they go without sending -------------------------------------------------------------
+# --- 7 and 8; sending is in tests/api/test_smtp_test.py -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("headers", [V1, V2])
@@ -190,17 +190,6 @@ def test_06_version_1_takes_25_for_a_missing_port_and_version_2_asks_for_one(ser
 def test_08_a_test_without_a_required_field_is_refused(module_server, headers, missing):
     body = {key: value for key, value in TEST.items() if key != missing}
     assert_error(module_server.post(SMTP + "/Test", json=body, headers=headers), 400, f"{missing} is required.")
-
-
-@pytest.mark.parametrize("headers", [V1, V2])
-def test_07_a_complete_test_is_answered_501_until_mail_can_be_sent(module_server, headers):
-    assert_error(module_server.post(SMTP + "/Test", json=TEST, headers=headers), 501)
-
-
-def test_07_a_version_1_test_takes_secrets_as_texts_and_as_objects(module_server):
-    for secret in ("text", {"SecretValue": "text"}):
-        body = {**TEST, "RelayAuthenticationType": 2, "RelayUsername": secret, "RelayPassword": secret}
-        assert_error(module_server.post(SMTP + "/Test", json=body, headers=V1), 501)
 
 
 def test_07_a_test_never_touches_the_stored_profile(server):

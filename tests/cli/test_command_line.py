@@ -27,6 +27,8 @@ COMMANDS = [
     ("smtp", "set"),
     ("smtp", "history"),
     ("smtp", "restore"),
+    ("smtp", "test"),
+    ("chaos-relay",),
     ("keys", "rotate"),
 ]
 
@@ -40,7 +42,7 @@ def help_of(capsys, *command: str) -> str:
 
 def listed(text: str) -> dict[str, str]:
     """The commands that a help page lists, and what it says of each."""
-    return {name: said.strip() for name, said in re.findall(r"^│ (\w+) +([^│]*)│$", text, re.MULTILINE)}
+    return {name: said.strip() for name, said in re.findall(r"^│ (\w[\w-]*) +([^│]*)│$", text, re.MULTILINE)}
 
 
 def test_version_names_the_program_and_its_version():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 
 from starlette.types import Send
 
@@ -22,7 +23,7 @@ class Answer:
     headers: tuple[Header, ...] = ()
 
     def with_headers(self, *headers: Header) -> Answer:
-        return Answer(self.status, self.body, (*self.headers, *headers))
+        return replace(self, headers=(*self.headers, *headers))
 
     async def send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self._whole_head()})
@@ -38,3 +39,17 @@ class Answer:
         if self.status in {204, 304}:
             return list(self.headers)
         return [*self.headers, (b"content-length", str(len(self.body)).encode())]
+
+
+@dataclass(frozen=True)
+class Events(Answer):
+    """Server-sent events (the HTML standard's text/event-stream), sent as they come about."""
+
+    events: AsyncIterator[bytes] | None = None
+
+    async def send(self, send: Send) -> None:
+        assert self.events is not None  # noqa: S101 - whoever makes one gives them
+        await send({"type": "http.response.start", "status": self.status, "headers": list(self.headers)})
+        async for event in self.events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})

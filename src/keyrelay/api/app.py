@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from keyrelay.api import documents, profile, security, smtp, status
+from keyrelay.api import diagnoses, documents, profile, security, smtp, status
 from keyrelay.api.answers import Answer
 from keyrelay.api.operations import KeyfactorStyle, OwnStyle, Resource, Services, Style, correlated
 from keyrelay.api.quick import QuickReads
@@ -27,7 +27,8 @@ class Application:
             *security.resources(base_path, keyfactor, services),
         ]
         compatible = [*compatible, *status.resources(base_path, keyfactor, services, compatible)]
-        self.resources: list[Resource] = [*compatible, *profile.resources(self._own, services)]
+        own = [*profile.resources(self._own, services), *diagnoses.resources(self._own, services)]
+        self.resources: list[Resource] = [*compatible, *own]
         routes = [Route(resource.path.lower(), resource) for resource in self.resources]
         routes += [
             Route("/livez", _Page(status.live)),

@@ -132,6 +132,14 @@ class Fields:
         self._wrong(field, "must be text")
         return None
 
+    def members(self, field: str) -> Pairs | None:
+        """The members of an object in this one."""
+        value = self._values.get(field)
+        if value is None or isinstance(value, Pairs):
+            return value
+        self._wrong(field, "must be an object")
+        return None
+
     def integer(self, field: str) -> int | None:
         """A whole number; unless exact, a text of digits too."""
         value = self._values.get(field)

@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
@@ -30,21 +30,27 @@ from keyrelay.errors import (
 )
 from keyrelay.profile.keeper import ProfileKeeper
 from keyrelay.profile.rules import Rules
+from keyrelay.relay.turnstile import Turnstile
 from keyrelay.settings import Settings
 from keyrelay.store.model import Store
+
+if TYPE_CHECKING:  # what a start does not need
+    from keyrelay.relay.diagnosis import Diagnoses
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the handlers work with; wired in server.py."""
+    """What the handlers work with; wired in server.py. ``diagnoses`` is made when somebody tests first."""
 
     settings: Settings
     store: Store
     keeper: ProfileKeeper
     rules: Rules
     sign_in: SignIn
+    turnstile: Turnstile
+    diagnoses: Callable[[], Diagnoses]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,10 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.NotHttp: Shown(400, "0xA0110021"),
     errors.HeadTooLarge: Shown(431, "0xA0110022"),
     errors.TooManyAttempts: Shown(429, "0xA0140004"),
-    errors.NotYetAvailable: Shown(501, "0xA011001B"),
+    errors.TestFailed: Shown(400, "0xA0110024"),
+    errors.NoProfile: Shown(409, "0xA0110025"),
+    errors.TooManyTests: Shown(429, "0xA0140005"),
+    errors.TrustUnusable: Shown(500, "0xA0110026"),
     errors.StoreUnavailable: Shown(503, "0xA011001C"),
     errors.KeyUnknown: Shown(500, "0xA011001E"),
     errors.MasterKeyMissing: Shown(500, "0xA011001F"),
@@ -95,7 +98,7 @@ def _headers(error: errors.KeyrelayError) -> tuple[tuple[bytes, bytes], ...]:
             return ((b"www-authenticate", b'Basic realm="keyrelay", charset="UTF-8"'),)
         case errors.MethodNotAllowed():
             return ((b"allow", ", ".join(error.allowed).encode()),)
-        case errors.TooManyAttempts():
+        case errors.TooManyAttempts() | errors.TooManyTests():
             return ((b"retry-after", str(error.retry_after).encode()),)
         case errors.StoreUnavailable():
             return ((b"retry-after", b"2"),)

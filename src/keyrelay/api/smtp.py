@@ -9,8 +9,9 @@ from keyrelay.api import wire_v1, wire_v2
 from keyrelay.api.answers import JSON, Answer
 from keyrelay.api.conventions import entity_tag, match, none_match, read_fields
 from keyrelay.api.operations import Call, Handler, Operation, Resource, Services, Style
-from keyrelay.errors import NotYetAvailable, Violation
+from keyrelay.errors import TestFailed, Violation
 from keyrelay.profile.keeper import Snapshot
+from keyrelay.profile.model import SmtpProfile
 from keyrelay.profile.rules import address
 
 _RESPONSES = {1: wire_v1.response, 2: wire_v2.response}
@@ -77,7 +78,26 @@ def _test(version: int) -> Handler:
         found = [*asked.violations, *address("test_recipient", asked.recipient)]
         if asked.type_number is None and not any(violation.field == "authentication" for violation in found):
             found.append(Violation("authentication", "missing", "{field} is required."))
-        call.services.rules.check(asked.draft, tuple(found))
-        raise NotYetAvailable("The settings are complete and well-formed; sending the test message is not built yet.")
+        profile = call.services.rules.check(asked.draft, tuple(found))
+        with call.services.turnstile.turn(call.identity.name):
+            await _send_test(call, profile, asked.recipient or "")
+        if version == 1:
+            return Answer(200, msgspec.json.encode(wire_v1.test_response(profile, asked)), (JSON,))
+        return Answer(200, headers=(JSON,))
 
     return test
+
+
+async def _send_test(call: Call, profile: SmtpProfile, recipient: str) -> None:
+    """Send one message with these settings. Raises TestFailed (contract D8)."""
+    from keyrelay.relay.diagnosis import Order
+
+    report = await call.services.diagnoses().run(Order(profile, "message", recipient), advise=False)
+    if (failed := report.failed) is None or failed.explanation is None:
+        return
+    evidence = failed.stage.evidence
+    reply = f" The relay said: {evidence.reply}." if evidence is not None and evidence.reply is not None else ""
+    raise TestFailed(
+        f"The test failed at the stage {failed.stage.stage}. {failed.explanation.sentence}{reply}",
+        remedy=failed.explanation.remedy,
+    )

@@ -14,8 +14,8 @@ from keyrelay.api.wire_v2 import SECRET_NAMES, TestRequest, authentication_numbe
 from keyrelay.errors import Violation
 from keyrelay.profile.draft import ProfileDraft
 from keyrelay.profile.keeper import Snapshot
-from keyrelay.profile.model import DEFAULT_PORT
-from keyrelay.secrets.model import FromPam, SecretText
+from keyrelay.profile.model import DEFAULT_PORT, SmtpProfile
+from keyrelay.secrets.model import FromPam, GivenSecret, SecretText
 
 # What version 1 shows for a user name that lives in a PAM, and never takes for one (D3, P2).
 UNSUPPORTED_PAM_SECRET = "UnsupportedPAMSecret"  # noqa: S105 - a literal of the contract
@@ -79,6 +79,26 @@ def response(snapshot: Snapshot) -> SMTPV1Response:
         sender_name=profile.sender_name,
         use_ssl=profile.use_ssl,
     )
+
+
+def test_response(profile: SmtpProfile, asked: TestRequest) -> SMTPV1TestResponse:
+    """The echo of a Test that went well (contract 2.4)."""
+    user = relay_user(profile)
+    return SMTPV1TestResponse(
+        host=profile.host,
+        id=1,
+        port=profile.port,
+        relay_authentication_type=authentication_number(profile),
+        relay_username=UNSUPPORTED_PAM_SECRET if isinstance(user, FromPam) else _text_of(user),
+        sender_account=profile.sender_account,
+        sender_name=profile.sender_name,
+        test_recipient=asked.recipient,
+        use_ssl=profile.use_ssl,
+    )
+
+
+def _text_of(user: GivenSecret | None) -> str | None:
+    return user.reveal() if isinstance(user, SecretText) else None
 
 
 def put_request(pairs: Pairs) -> tuple[ProfileDraft, tuple[Violation, ...]]:

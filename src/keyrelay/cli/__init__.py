@@ -23,6 +23,11 @@ app.command(
 app.command("keyrelay.cli.smtp:app", name="smtp", help="The SMTP profile.")
 app.command("keyrelay.cli.user:app", name="user", help="Local users: who may sign in.")
 app.command("keyrelay.cli.role:app", name="role", help="Roles: named sets of permissions, held by users.")
+app.command(
+    "keyrelay.cli.chaos_relay:chaos_relay",
+    name="chaos-relay",
+    help="Run a mail server that misbehaves as you tell it, to see what your programs and alerts make of it.",
+)
 app.command("keyrelay.cli.keys:app", name="keys", help="The keys that protect stored secrets.")
 
 

@@ -18,6 +18,7 @@ from keyrelay.profile.rules import Rules
 from keyrelay.server import Node
 
 app = App(name="smtp")
+app.command("keyrelay.cli.explained_test:explained_test", name="test", help="Test the profile stage by stage.")
 
 
 @app.command

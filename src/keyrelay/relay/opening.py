@@ -1,0 +1,322 @@
+"""Opening a session: resolve, connect, greeting, hello, tls, token, auth, each a stage that can fail and say why."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from keyrelay.profile.model import SmtpProfile, TransportSecurity
+from keyrelay.relay import certificate, extensions, sign_in
+from keyrelay.relay.connecting import Address, ascii_host, connect, resolve
+from keyrelay.relay.extensions import Extensions
+from keyrelay.relay.model import Kind, Reply, Stage, StageFailed, failed
+from keyrelay.relay.security import Trust, tls_kind
+from keyrelay.relay.session import Session
+from keyrelay.relay.sign_in import Bearer, Credentials, NoSignIn, PasswordSignIn, TokenSignIn
+from keyrelay.relay.token import Tokens
+from keyrelay.relay.transcript import Redactor, Transcript
+from keyrelay.relay.wire import ConnectionEnded, NotSmtp, Wire
+
+_READY = 220
+_COMPLETED = 250
+# Failures that another look without verification gets over.
+_CERTIFICATE_KINDS: frozenset[Kind] = frozenset(
+    {"expired", "not_yet_valid", "name_mismatch", "unknown_issuer", "self_signed", "weak", "certificate"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds each thing may take."""
+
+    resolve: float = 5.0
+    connect: float = 8.0
+    reply: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms we talk to relays: whom we trust, what we are called, what is allowed, how long we wait."""
+
+    trust: Trust
+    tokens: Tokens
+    hello_name: str | None
+    allow_insecure_sign_in: bool = False
+    client_authentication: Literal["client_secret_post", "client_secret_basic"] = "client_secret_post"
+    patience: Patience = Patience()
+
+
+async def open_session(
+    profile: SmtpProfile, credentials: Credentials, terms: Terms, transcript: Transcript | None = None
+) -> Session:
+    """A session that is ready for messages. Raises StageFailed, or TrustUnusable.
+
+    ``credentials`` are for this profile's destination; ``transcript`` gets the stages.
+    """
+    redactor = transcript.redactor if transcript is not None else Redactor()
+    _blacken(redactor, credentials)
+    opening = _Opening(profile, credentials, terms, redactor, transcript or Transcript(redactor))
+    try:
+        await opening.reach()
+        await opening.sign_in()
+    except BaseException:
+        opening.abort()
+        raise
+    return Session(opening.wire, opening.extensions, redactor, transcript)
+
+
+def _blacken(redactor: Redactor, credentials: Credentials) -> None:
+    match credentials:
+        case PasswordSignIn():
+            redactor.add(credentials.password)
+            redactor.add(credentials.user)
+        case TokenSignIn():
+            redactor.add(credentials.request.client_secret)
+            redactor.add(credentials.request.client_id)
+
+
+class _Opening:
+    """One session on its way."""
+
+    def __init__(
+        self, profile: SmtpProfile, credentials: Credentials, terms: Terms, redactor: Redactor, transcript: Transcript
+    ) -> None:
+        self._profile = profile
+        self._credentials = credentials
+        self._terms = terms
+        self._redactor = redactor
+        self._transcript = transcript
+        self._addresses: list[Address] = []
+        self._verified = False
+        self._encrypted = False
+        self._wire: Wire | None = None
+        self.extensions = Extensions()
+
+    @property
+    def wire(self) -> Wire:
+        assert self._wire is not None  # noqa: S101 - connecting comes first
+        return self._wire
+
+    def abort(self) -> None:
+        if self._wire is not None:
+            self._wire.abort()
+
+    @property
+    def _lenient(self) -> bool:
+        """Whether the session goes on without a verified certificate (contract P8)."""
+        if self._terms.allow_insecure_sign_in:
+            return True
+        opportunistic = self._profile.security is TransportSecurity.STARTTLS_WHEN_OFFERED
+        return opportunistic and isinstance(self._credentials, NoSignIn)
+
+    # --- Reaching the relay ----------------------------------------------------------------------------------
+
+    async def reach(self) -> None:
+        """Everything up to a connection that is as safe as the profile asks for."""
+        transcript = self._transcript
+        with transcript.stage("resolve") as learned:
+            self._addresses = await resolve(
+                self._profile.host, self._profile.port, seconds=self._terms.patience.resolve
+            )
+            learned["addresses"] = [str(address) for address in self._addresses]
+        with transcript.stage("connect") as learned:
+            await self._connect(learned)
+        if self._profile.security is TransportSecurity.IMPLICIT_TLS:
+            await self._tls()
+            await self._greet()
+        else:
+            await self._greet()
+            await self._starttls()
+
+    async def _connect(self, learned: dict[str, Any]) -> None:
+        connected, address, others = await connect(self._addresses, seconds=self._terms.patience.connect)
+        learned["address"] = str(address)
+        learned["family"] = "IPv6" if address.family == socket.AF_INET6 else "IPv4"
+        if others:
+            learned["other_attempts"] = others
+        await self._over(connected)
+
+    async def _over(self, connected: socket.socket) -> None:
+        seconds = self._terms.patience.reply
+        _, self._wire = await asyncio.get_running_loop().create_connection(lambda: Wire(seconds), sock=connected)
+
+    async def _greet(self) -> None:
+        with self._transcript.stage("greeting") as learned:
+            learned["greeting"] = self._redactor.clean((await self._greeting()).text)
+        with self._transcript.stage("hello") as learned:
+            await self._hello()
+            learned["extensions"] = sorted(self.extensions.names)
+            learned["name"] = self._hello_name()
+
+    def _hello_name(self) -> str:
+        if self._terms.hello_name is not None:
+            return self._terms.hello_name
+        name = socket.gethostname()
+        if "." in name and name.isascii():
+            return name
+        # Without a full name, RFC 5321 section 4.1.4 wants the address.
+        own: tuple[str, ...] = self.wire.transport.get_extra_info("sockname")
+        return f"[IPv6:{own[0]}]" if ":" in own[0] else f"[{own[0]}]"
+
+    async def _greeting(self) -> Reply:
+        reply = await self._reply("greeting")
+        if reply.code != _READY:
+            raise failed("greeting", "reply", reply=reply)
+        return reply
+
+    async def _hello(self) -> None:
+        name = self._hello_name()
+        reply = await self._say("hello", f"EHLO {name}")
+        if reply.code != _COMPLETED:
+            old = await self._say("hello", f"HELO {name}")  # RFC 5321 section 4.1.4
+            if old.code != _COMPLETED:
+                raise failed("hello", "reply", reply=reply)
+            reply = Reply(old.code, old.lines[:1])
+        self.extensions = extensions.read(reply)
+
+    # --- TLS -------------------------------------------------------------------------------------------------
+
+    async def _starttls(self) -> None:
+        offered = self.extensions.starttls
+        required = self._profile.security is TransportSecurity.STARTTLS_REQUIRED
+        if not offered and not required:
+            self._transcript.skip("tls", "The relay does not offer STARTTLS, and the profile does not ask for it.")
+            return
+        await self._tls(opportunistic=not required)
+
+    async def _tls(self, *, opportunistic: bool = False) -> None:
+        with self._transcript.stage("tls") as learned:
+            try:
+                if not await self._ask_for_tls(opportunistic=opportunistic):
+                    learned["encrypted"] = False
+                    return
+                await self._handshake(verify=True)
+            except StageFailed as failure:
+                if failure.evidence.kind not in _CERTIFICATE_KINDS or not self._lenient:
+                    raise
+                learned["not_verified"] = failure.evidence.kind
+                await self._again_unverified(opportunistic=opportunistic)
+            learned.update(certificate.tls_facts(self._ssl_object()))
+            learned["encrypted"], learned["verified"] = True, self._verified
+            if self._profile.security is not TransportSecurity.IMPLICIT_TLS:
+                await self._hello()  # what was said before TLS does not count (RFC 3207 section 4.2)
+
+    async def _ask_for_tls(self, *, opportunistic: bool) -> bool:
+        """STARTTLS where it is needed; whether the handshake may begin."""
+        if self._profile.security is not TransportSecurity.IMPLICIT_TLS:
+            if not self.extensions.starttls:
+                raise failed("tls", "not_offered", detail="STARTTLS", offered=sorted(self.extensions.names))
+            reply = await self._say("tls", "STARTTLS")
+            if reply.code != _READY:
+                if opportunistic and isinstance(self._credentials, NoSignIn):
+                    return False
+                raise failed("tls", "reply", reply=reply)
+        if self.wire.buffered:
+            implicit = self._profile.security is TransportSecurity.IMPLICIT_TLS
+            raise failed("tls", "not_tls" if implicit else "injected", detail="SMTP in the clear")
+        return True
+
+    async def _handshake(self, *, verify: bool) -> None:
+        trust = self._terms.trust
+        context = trust.verified() if verify else trust.unverified()
+        try:
+            await self.wire.start_tls(context, ascii_host(self._profile.host))
+        except (OSError, ssl.CertificateError, ConnectionEnded) as problem:
+            kind, words = tls_kind(problem)
+            raise failed("tls", kind, detail=words) from None
+        self._encrypted, self._verified = True, verify
+
+    async def _again_unverified(self, *, opportunistic: bool) -> None:
+        """A second connection that takes the certificate as it is; the first has ended with the handshake."""
+        self.abort()
+        await self._connect({})
+        if self._profile.security is not TransportSecurity.IMPLICIT_TLS:
+            await self._greeting()
+            await self._hello()
+        await self._ask_for_tls(opportunistic=opportunistic)
+        await self._handshake(verify=False)
+
+    def _ssl_object(self) -> ssl.SSLObject:
+        found: ssl.SSLObject = self.wire.transport.get_extra_info("ssl_object")
+        return found
+
+    # --- Signing in ------------------------------------------------------------------------------------------
+
+    async def sign_in(self) -> None:
+        """Token and auth, where the profile signs in at all."""
+        credentials = self._credentials
+        if isinstance(credentials, NoSignIn):
+            self._transcript.skip("token", "The profile does not sign in.")
+            self._transcript.skip("auth", "The profile does not sign in.")
+            return
+        if isinstance(credentials, PasswordSignIn):
+            self._transcript.skip("token", "The profile signs in with a password.")
+            with self._transcript.stage("auth") as learned:
+                mechanism = learned["mechanism"] = self._mechanism(credentials)
+                await sign_in.with_password(self, mechanism, credentials)
+            return
+        with self._transcript.stage("token") as learned:
+            self._require_safe("token")
+            token = await self._terms.tokens.token(credentials.request)
+            self._redactor.add(token.access)
+            learned.update(token.facts)
+        with self._transcript.stage("auth") as learned:
+            mechanism = learned["mechanism"] = self._mechanism(credentials)
+            bearer = Bearer(credentials.user, token.access, ascii_host(self._profile.host), self._profile.port)
+            try:
+                await sign_in.with_token(self, mechanism, bearer, self._redactor.clean)
+            except StageFailed:
+                self._terms.tokens.forget(credentials.request)
+                raise
+
+    def _mechanism(self, credentials: PasswordSignIn | TokenSignIn) -> str:
+        self._require_safe("auth")
+        return sign_in.choose(credentials, self.extensions.auth)
+
+    def _require_safe(self, stage: Stage) -> None:
+        if self._verified or self._terms.allow_insecure_sign_in:
+            return
+        raise failed(stage, "insecure", detail="unverified" if self._encrypted else "unencrypted")
+
+    # --- Lines and replies -----------------------------------------------------------------------------------
+
+    async def _say(self, stage: Stage, line: str) -> Reply:
+        self._transcript.sent(line)
+        self.wire.write(line.encode() + b"\r\n")
+        return await self._reply(stage)
+
+    async def say_hidden(self, line: bytes, what: str) -> Reply:
+        """For signing in: a line that nobody may read."""
+        self._transcript.hidden(what)
+        self.wire.write(line + b"\r\n")
+        return await self._reply("auth")
+
+    async def _reply(self, stage: Stage) -> Reply:
+        with _named(stage):
+            reply = await self.wire.reply()
+        if stage == "auth" and reply.code == sign_in.CONTINUE:
+            self._transcript.hidden(f"the relay's {reply.code}, with what it asks for")
+            return reply  # its text is base64, for us alone
+        self._transcript.received(reply)
+        return self._redactor.reply(reply)
+
+
+@contextmanager
+def _named(stage: Stage) -> Iterator[None]:
+    """What can happen while we wait, as a failure of this stage."""
+    try:
+        yield
+    except TimeoutError:
+        raise failed(stage, "timeout") from None
+    except ConnectionEnded as end:
+        if isinstance(end.__cause__, ssl.SSLError):  # under TLS 1.3 the relay refuses our certificate only now
+            kind, words = tls_kind(end.__cause__)
+            raise failed(stage, kind, detail=words) from None
+        raise failed(stage, "closed") from None
+    except NotSmtp as problem:
+        raise failed(stage, "not_smtp", detail=str(problem)) from None

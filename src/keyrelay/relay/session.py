@@ -1,0 +1,277 @@
+"""One signed-in SMTP session for a profile (RFC 5321), and messages handed over in as few round trips as it allows.
+
+A test, a diagnosis and real delivery all go through here.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+
+from keyrelay.relay.extensions import Extensions
+from keyrelay.relay.model import Envelope, Evidence, Kind, Reply, Stage, failed
+from keyrelay.relay.transcript import Redactor, Transcript
+from keyrelay.relay.wire import ConnectionEnded, NotSmtp, Wire
+
+_GO_AHEAD = 354
+_REFUSALS = 400
+_RESET = b"RSET\r\n"
+_DATA = b"DATA\r\n"
+_EARLY_BYTES = 64 * 1024
+_QUIT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What the relay said to one message: to its sender, to each recipient, to its content.
+
+    ``recipients`` has the recipients the relay was asked about, in order; ``data`` is None when no content was sent.
+    ``round_trips``: how often we waited for the relay.
+    """
+
+    sender: Reply
+    recipients: tuple[tuple[str, Reply], ...] = ()
+    data: Reply | None = None
+    round_trips: int = 0
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The recipients for whom the relay has taken the message on (a 2xx after the content)."""
+        if self.data is None or not self.data.positive:
+            return ()
+        return tuple(address for address, reply in self.recipients if reply.positive)
+
+    def evidence(self) -> Evidence | None:
+        """Of the first refusal that kept the message from everybody; None when nothing did."""
+        if not self.sender.positive:
+            return Evidence("sender", "reply", self.sender)
+        if not any(reply.positive for _, reply in self.recipients):
+            return _all_refused(self.recipients)
+        if self.data is not None and not self.data.positive:
+            return Evidence("data", "reply", self.data)
+        return None
+
+
+class Session:
+    """An open session; ``opening.open_session`` makes one. Not for two messages at once.
+
+    ``transcript`` records what is said, stage by stage, where somebody wants to know.
+    """
+
+    def __init__(
+        self, wire: Wire, extensions: Extensions, redactor: Redactor, transcript: Transcript | None = None
+    ) -> None:
+        self.wire = wire
+        self.extensions = extensions
+        self._redactor = redactor
+        self.opened_at = self.used_at = time.monotonic()
+        self.messages = 0
+        self._transcript = transcript
+        self._unfinished = False  # whether the relay may still hold parts of a transaction
+        self._round_trips = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can take a message: the connection stands, and the relay has not said goodbye meanwhile."""
+        return self.wire.idle
+
+    async def send(self, envelope: Envelope, content: bytes, *, needs_smtputf8: bool = False) -> Delivery:
+        """Hand one message over. ``content``: as ``message.build`` makes it, CRLF line ends and no dots doubled.
+
+        Raises StageFailed when the relay does not say yes or no: ``data`` with ``outcome_unknown`` when it may
+        have taken the message on.
+        """
+        _require_line_ends(content)
+        self.messages += 1
+        with self._failures():
+            mail = self._mail(envelope.sender, content, needs_smtputf8=needs_smtputf8)
+            return await self._transaction(mail, envelope, content)
+
+    async def try_envelope(self, envelope: Envelope, *, needs_smtputf8: bool = False) -> Delivery:
+        """Ask the relay about sender and recipients, and take everything back: nobody gets mail."""
+        with self._failures():
+            mail = self._mail(envelope.sender, b"", needs_smtputf8=needs_smtputf8)
+            delivery = await self._transaction(mail, envelope, None)
+            self._write(_RESET)
+            self._unfinished = not (await self._answer("recipient", _RESET)).positive
+            return delivery
+
+    async def quit(self) -> None:
+        """End the session as the protocol asks for, whatever the relay makes of it."""
+        if self.wire.idle:
+            self.wire.seconds = min(self.wire.seconds, _QUIT_SECONDS)
+            self.wire.write(b"QUIT\r\n")
+            with suppress(TimeoutError, ConnectionEnded, NotSmtp):
+                await self.wire.reply()
+        self.wire.close()
+
+    # --- One message -----------------------------------------------------------------------------------------
+
+    def _mail(self, sender: str, content: bytes, *, needs_smtputf8: bool) -> bytes:
+        self._enter("sender")
+        offers = self.extensions
+        if needs_smtputf8 and not offers.smtputf8:
+            raise failed("sender", "not_offered", detail="SMTPUTF8")
+        if offers.size and len(content) > offers.size:
+            raise failed("sender", "too_large", size=len(content), limit=offers.size)
+        parameters = b" SIZE=%d" % len(content) if offers.size is not None and content else b""
+        if offers.eight_bit and not content.isascii():
+            parameters += b" BODY=8BITMIME"
+        return b"MAIL FROM:%s%s%s\r\n" % (_path(sender), parameters, b" SMTPUTF8" if needs_smtputf8 else b"")
+
+    async def _transaction(self, mail: bytes, envelope: Envelope, content: bytes | None) -> Delivery:
+        """MAIL, RCPT and the content, in one write where the relay can take that (RFC 2920)."""
+        self._round_trips = 0
+        together = self.extensions.pipelining
+        recipients = [b"RCPT TO:%s\r\n" % _path(address) for address in envelope.recipients]
+        body = None if content is None else self._body(content)
+        reset, self._unfinished = self._unfinished, True
+        if together:
+            early = [] if body is None else body.early
+            self._write(*([_RESET] if reset else []), mail, *recipients, *early)
+        if reset:
+            await self._ask("sender", _RESET, written=together)
+        sender = self._ready() or await self._ask("sender", mail, written=together)
+        if not sender.positive:
+            self._leave(Evidence("sender", "reply", sender))
+            if not together:
+                return Delivery(sender, round_trips=self._round_trips)
+        else:
+            self._leave()
+            self._enter("recipient")
+        said = [self._ready() or await self._ask("recipient", line, written=together) for line in recipients]
+        wanted = sender.positive and any(reply.positive for reply in said)
+        asked = tuple(zip(envelope.recipients, said, strict=True))
+        if sender.positive:
+            self._leave(None if wanted else _all_refused(asked))
+        data = None
+        if body is not None and (wanted or (together and body.early)):
+            data = await self._hand_over(body, written=together and bool(body.early), wanted=wanted)
+        self._unfinished = data is None or not data.positive
+        return Delivery(sender, asked, data, self._round_trips)
+
+    def _body(self, content: bytes) -> _Body:
+        if self.extensions.chunking:
+            command = b"BDAT %d LAST\r\n" % len(content)
+            # A long message waits until somebody is known to want it.
+            early = [command, content] if len(content) <= _EARLY_BYTES else []
+            return _Body(command, content, early, chunk=True)
+        return _Body(_DATA, content, [_DATA], chunk=False)
+
+    async def _hand_over(self, body: _Body, *, written: bool, wanted: bool) -> Reply | None:
+        """The relay's answer to the content; None when nobody wants it."""
+        if wanted:
+            self._enter("data")
+        if body.chunk:
+            if not written:
+                self._write(body.command)
+                await self._write_much(body.content)
+            reply = await self._answer("data", body.command, "outcome_unknown" if wanted else "closed")
+        else:
+            reply = self._ready() or await self._ask("data", body.command, written=written)
+            if reply.positive:
+                raise failed("data", "not_smtp", detail="an answer that DATA cannot have")
+            if reply.code == _GO_AHEAD:
+                # When nobody wants it after all, nothing but the end of it follows (RFC 2920 section 3.1).
+                await self._write_much(_dotted(body.content) if wanted else b".\r\n")
+                self._round_trips += 1
+                reply = await self._answer("data", None, "outcome_unknown" if wanted else "closed")
+        if not wanted:
+            return None
+        if self._transcript is not None:
+            self._transcript.learned["answer"] = str(reply)
+        self._leave(None if reply.positive else Evidence("data", "reply", reply))
+        return reply
+
+    # --- Lines and replies -----------------------------------------------------------------------------------
+
+    def _ready(self) -> Reply | None:
+        """A reply that needs neither waiting nor a second look: the common case in a busy session."""
+        return self.wire.ready() if self._transcript is None else None
+
+    async def _ask(self, stage: Stage, line: bytes, *, written: bool) -> Reply:
+        if not written:
+            self._write(line)
+        return await self._answer(stage, line)
+
+    def _write(self, *pieces: bytes) -> None:
+        self._round_trips += 1
+        self.wire.write(b"".join(pieces))
+
+    async def _write_much(self, content: bytes) -> None:
+        try:
+            await self.wire.write_much(content)
+        except TimeoutError:
+            raise failed("data", "timeout") from None
+
+    async def _answer(self, stage: Stage, line: bytes | None, when_lost: Kind = "closed") -> Reply:
+        """The reply to ``line``, which has been written; None stands for the message."""
+        transcript = self._transcript
+        if transcript is not None:
+            if line is None:
+                transcript.hidden("the message")
+            else:
+                transcript.sent(line.decode("utf-8", "replace").rstrip())
+        try:
+            reply = await self.wire.reply()
+        except TimeoutError:
+            raise failed(stage, when_lost if when_lost != "closed" else "timeout") from None
+        except ConnectionEnded:
+            raise failed(stage, when_lost) from None
+        except NotSmtp as problem:
+            raise failed(stage, "not_smtp", detail=str(problem)) from None
+        if transcript is not None:
+            transcript.received(reply)
+        # What people will read may repeat what was sent to sign in.
+        kept = reply.code >= _REFUSALS or line is None or when_lost == "outcome_unknown"
+        return self._redactor.reply(reply) if kept else reply
+
+    # --- Stages, where somebody wants to know ----------------------------------------------------------------
+
+    def _failures(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._transcript is None else self._transcript.failures()
+
+    def _enter(self, stage: Stage) -> None:
+        if self._transcript is not None:
+            self._transcript.enter(stage)
+
+    def _leave(self, evidence: Evidence | None = None) -> None:
+        if self._transcript is not None:
+            self._transcript.leave(evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The content, how it is announced, and what of it is written together with the envelope."""
+
+    command: bytes
+    content: bytes
+    early: list[bytes]
+    chunk: bool
+
+
+def _all_refused(asked: tuple[tuple[str, Reply], ...]) -> Evidence:
+    address, reply = asked[0]
+    return Evidence("recipient", "reply", reply, facts={"recipient": address})
+
+
+@lru_cache(maxsize=1024)
+def _path(address: str) -> bytes:
+    # Addresses were checked before; this is the last line, where a slip would be somebody else's command.
+    if any(character in address for character in "<>\r\n\0 ") or not address:
+        raise ValueError("an address holds a character that no envelope may have")
+    return b"<%s>" % address.encode()
+
+
+def _require_line_ends(content: bytes) -> None:
+    rest = content.replace(b"\r\n", b"")
+    if b"\n" in rest or b"\r" in rest or not content.endswith(b"\r\n"):
+        raise ValueError("a message needs CRLF line ends, and nothing else")  # SMTP smuggling begins here
+
+
+def _dotted(content: bytes) -> bytes:
+    """The content as DATA wants it: dots at line starts doubled, and the final dot (RFC 5321 section 4.5.2)."""
+    stuffed = content.replace(b"\r\n.", b"\r\n..")
+    return b"%s%s.\r\n" % (b"." if content.startswith(b".") else b"", stuffed)

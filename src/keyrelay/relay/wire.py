@@ -1,0 +1,207 @@
+"""SMTP replies and commands on a connection: the bytes, and nothing of what they mean."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+
+from keyrelay.relay.model import Reply
+
+_LONGEST_LINE = 4096  # RFC 5321 section 4.5.3.1.5 asks for 512
+_MOST_LINES = 256
+_PIECE = 256 * 1024
+_REFUSALS = 400
+
+# What other services say first.
+_STRANGERS = (
+    (b"\x16\x03", "TLS"),
+    (b"\x15\x03", "TLS"),
+    (b"HTTP/", "HTTP"),
+    (b"<", "HTTP"),
+    (b"SSH-", "SSH"),
+    (b"+OK", "POP3"),
+    (b"* OK", "IMAP"),
+    (b"* PREAUTH", "IMAP"),
+    (b"RFB ", "VNC"),
+)
+
+
+class ConnectionEnded(Exception):
+    """The other side has closed the connection, or the network has."""
+
+
+class NotSmtp(Exception):
+    """What arrived cannot be read as a reply; the text says what it looks like."""
+
+
+class Wire(asyncio.Protocol):
+    """One connection. ``seconds`` is how long an answer, or room to write, may take."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # from connection_made on
+        self._loop = asyncio.get_running_loop()
+        self._rest = b""
+        self._lines: list[str] = []
+        self._replies: deque[Reply] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._end: Exception | None = None
+        self._since = 0.0
+        self._clock: asyncio.TimerHandle | None = None
+
+    # --- What asyncio calls ----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101 - uvloop's own
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if self._end is not None:
+            return
+        try:
+            self._read(self._rest + data if self._rest else data)
+        except NotSmtp as problem:
+            self._ended(problem)
+            self.transport.abort()
+        else:
+            if self._replies:
+                self._wake()
+
+    def _read(self, data: bytes) -> None:
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            self._line(data[start:end].rstrip(b"\r"))
+            start = end + 1
+        self._rest = data[start:]
+        if len(self._rest) > _LONGEST_LINE or data[:2] in {b"\x16\x03", b"\x15\x03"}:
+            raise NotSmtp(_looks_like(data))
+
+    def _line(self, line: bytes) -> None:
+        code, mark = line[:3], line[3:4]
+        if not (code.isdigit() and mark in b" -") or len(line) > _LONGEST_LINE or len(self._lines) >= _MOST_LINES:
+            raise NotSmtp(_looks_like(line))
+        text = line[4:].decode("utf-8", "replace").rstrip()
+        if mark == b"-":
+            self._lines.append(text)
+        else:
+            self._replies.append(Reply(int(code), (*self._lines, text)))
+            self._lines = []
+
+    def eof_received(self) -> None:
+        self._ended(ConnectionEnded())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        ended = ConnectionEnded()
+        ended.__cause__ = exc
+        self._ended(ended)
+
+    def pause_writing(self) -> None:
+        self._room = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        self._room = None
+
+    def _ended(self, reason: Exception) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        if self._end is None or (self._end.__cause__ is None and reason.__cause__ is not None):
+            self._end = reason
+        self._wake()
+        self.resume_writing()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # --- What a session calls --------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether the connection is open and the relay has said nothing that nobody asked for."""
+        return self._end is None and not self._replies and not self._rest and not self.transport.is_closing()
+
+    @property
+    def buffered(self) -> bytes:
+        """What has arrived and is no complete reply yet, or replies nobody has asked for."""
+        return self._rest or (str(self._replies[0]).encode() if self._replies else b"")
+
+    @property
+    def ended(self) -> Exception | None:
+        return self._end
+
+    async def reply(self) -> Reply:
+        """The next reply. Raises TimeoutError, ConnectionEnded, or NotSmtp."""
+        if not self._replies:
+            if self._end is not None:
+                raise self._end
+            self._waiter = self._loop.create_future()
+            self._since = self._loop.time()
+            if self._clock is None:
+                self._clock = self._loop.call_later(self.seconds, self._tick)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+            if not self._replies:
+                assert self._end is not None  # noqa: S101 - nothing else wakes
+                raise self._end
+        return self._replies.popleft()
+
+    def ready(self) -> Reply | None:
+        """The next reply, if it has arrived already and is no refusal."""
+        if self._replies and self._replies[0].code < _REFUSALS:
+            return self._replies.popleft()
+        return None
+
+    def _tick(self) -> None:
+        # One timer for a connection, and not one for each reply: most are here long before.
+        self._clock = None
+        if self._waiter is None or self._waiter.done():
+            return
+        left = self._since + self.seconds - self._loop.time()
+        if left <= 0:
+            self._waiter.set_exception(TimeoutError())
+        else:
+            self._clock = self._loop.call_later(left, self._tick)
+
+    def write(self, data: bytes) -> None:
+        """Send a few hundred bytes. What cannot be sent shows when the reply is waited for."""
+        if self._end is None:
+            self.transport.write(data)
+
+    async def write_much(self, data: bytes) -> None:
+        """Send a whole message, no faster than it is taken. Raises TimeoutError when nothing of it is."""
+        if len(data) <= _PIECE:
+            self.write(data)
+            return
+        for start in range(0, len(data), _PIECE):
+            self.write(data[start : start + _PIECE])
+            if self._room is not None:
+                async with asyncio.timeout(self.seconds):
+                    await self._room
+
+    async def start_tls(self, context: ssl.SSLContext, name: str) -> ssl.SSLObject:
+        """Speak TLS from here on, with a server of this name. Raises what the handshake raises, or TimeoutError."""
+        upgraded = await self._loop.start_tls(
+            self.transport, self, context, server_hostname=name, ssl_handshake_timeout=self.seconds
+        )
+        assert upgraded is not None  # noqa: S101 - only None when the transport was closed, which raises
+        self.transport = upgraded
+        found: ssl.SSLObject = upgraded.get_extra_info("ssl_object")
+        return found
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+def _looks_like(data: bytes) -> str:
+    return next((name for beginning, name in _STRANGERS if data.startswith(beginning)), "no service that is known")
