@@ -254,34 +254,28 @@ class _Opening:
             self._transcript.skip("token", "The profile does not sign in.")
             self._transcript.skip("auth", "The profile does not sign in.")
             return
+        if not (self._verified or self._terms.allow_insecure_sign_in):
+            self._transcript.skip("token", "It could not be used on this connection.")
+            with self._transcript.stage("auth"):
+                raise failed("auth", "insecure", detail="unverified" if self._encrypted else "unencrypted")
         if isinstance(credentials, PasswordSignIn):
             self._transcript.skip("token", "The profile signs in with a password.")
             with self._transcript.stage("auth") as learned:
-                mechanism = learned["mechanism"] = self._mechanism(credentials)
+                mechanism = learned["mechanism"] = sign_in.choose(credentials, self.extensions.auth)
                 await sign_in.with_password(self, mechanism, credentials)
             return
         with self._transcript.stage("token") as learned:
-            self._require_safe("token")
             token = await self._terms.tokens.token(credentials.request)
             self._redactor.add(token.access)
             learned.update(token.facts)
         with self._transcript.stage("auth") as learned:
-            mechanism = learned["mechanism"] = self._mechanism(credentials)
+            mechanism = learned["mechanism"] = sign_in.choose(credentials, self.extensions.auth)
             bearer = Bearer(credentials.user, token.access, ascii_host(self._profile.host), self._profile.port)
             try:
                 await sign_in.with_token(self, mechanism, bearer, self._redactor.clean)
             except StageFailed:
                 self._terms.tokens.forget(credentials.request)
                 raise
-
-    def _mechanism(self, credentials: PasswordSignIn | TokenSignIn) -> str:
-        self._require_safe("auth")
-        return sign_in.choose(credentials, self.extensions.auth)
-
-    def _require_safe(self, stage: Stage) -> None:
-        if self._verified or self._terms.allow_insecure_sign_in:
-            return
-        raise failed(stage, "insecure", detail="unverified" if self._encrypted else "unencrypted")
 
     # --- Lines and replies -----------------------------------------------------------------------------------
 

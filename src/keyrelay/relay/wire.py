@@ -54,8 +54,7 @@ class Wire(asyncio.Protocol):
     # --- What asyncio calls ----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101 - uvloop's own
-        self.transport = transport  # type: ignore[assignment]
+        self.transport = transport  # type: ignore[assignment]  # a stream's, asyncio's or uvloop's
 
     def data_received(self, data: bytes) -> None:
         if self._end is not None:
