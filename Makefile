@@ -5,7 +5,7 @@ BIN := .venv/bin
 # uv is faster; pip does the same.
 INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo "uv pip install --quiet --python $(BIN)/python" || echo "$(BIN)/python -m pip install --quiet --disable-pip-version-check")
 
-.PHONY: setup run test check bench lock format docs
+.PHONY: setup run test check bench bench-read bench-send lock format docs
 .DEFAULT_GOAL := run
 
 setup: .venv/ready
@@ -23,9 +23,15 @@ check: .venv/ready-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/ready-dev
+bench: bench-read bench-send
+
+bench-read: .venv/ready-dev
 	@scripts/system-packages bench
 	$(BIN)/python bench/read.py $(ARGS)
+
+bench-send: .venv/ready-dev
+	@scripts/system-packages bench
+	$(BIN)/python bench/send.py $(ARGS)
 
 # --- For developers ------------------------------------------------------------------------------------------
 

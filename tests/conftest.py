@@ -17,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from keyrelay.relay import connecting
 from keyrelay.settings import Settings
 from live import ADMIN_PASSWORD, LiveServer, migrated_sqlite
+from postfix import Postfix
 from postgres import Cluster
 
 hypothesis_settings.register_profile(
@@ -64,6 +65,20 @@ def postgres(tmp_path_factory) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def postfix() -> Iterator[Postfix]:
+    """A Postfix of our own on loopback; where none can be run, tests that need one are skipped (never in CI)."""
+    if (advice := Postfix.missing()) is not None:
+        if "CI" in os.environ:
+            pytest.fail(advice)
+        pytest.skip(advice)
+    relay = Postfix.start()
+    try:
+        yield relay
+    finally:
+        relay.stop()
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ class Session:
             self.wire.write(b"QUIT\r\n")
             with suppress(TimeoutError, ConnectionEnded, NotSmtp):
                 await self.wire.reply()
-        self.wire.close()
+        await self.wire.close()
 
     # --- One message -----------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ _LONGEST_LINE = 4096  # RFC 5321 section 4.5.3.1.5 asks for 512
 _MOST_LINES = 256
 _PIECE = 256 * 1024
 _REFUSALS = 400
+_GOODBYE_SECONDS = 1.0
 
 # What other services say first.
 _STRANGERS = (
@@ -50,6 +51,7 @@ class Wire(asyncio.Protocol):
         self._end: Exception | None = None
         self._since = 0.0
         self._clock: asyncio.TimerHandle | None = None
+        self._gone: asyncio.Future[None] = self._loop.create_future()
 
     # --- What asyncio calls ----------------------------------------------------------------------------------
 
@@ -95,6 +97,8 @@ class Wire(asyncio.Protocol):
         ended = ConnectionEnded()
         ended.__cause__ = exc
         self._ended(ended)
+        if not self._gone.done():
+            self._gone.set_result(None)
 
     def pause_writing(self) -> None:
         self._room = self._loop.create_future()
@@ -198,8 +202,14 @@ class Wire(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Close the connection, with TLS's own goodbye; whoever does not answer that is cut off."""
         self.transport.close()
+        try:
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                await self._gone
+        except TimeoutError:
+            self.transport.abort()
 
 
 def _looks_like(data: bytes) -> str:
