@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ SIZE_LIMIT = 200_000
 _HOST = "127.0.0.1"
 _OWNER = "postfix"
 _PATIENCE = 20.0
+_TRIES = 3
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 _MECHANISM = "sasl2/liblogin.so"
 
@@ -143,6 +144,13 @@ class Postfix:
 
     @classmethod
     def start(cls) -> Postfix:
+        for _ in range(_TRIES - 1):
+            with suppress(_NotStarted):
+                return cls._start()
+        return cls._start()
+
+    @classmethod
+    def _start(cls) -> Postfix:
         # Not below pytest's own directory, which only its owner may enter: Postfix works as several users.
         directory = Path(tempfile.mkdtemp(prefix="keyrelay-postfix-"))
         directory.chmod(0o755)
@@ -151,9 +159,9 @@ class Postfix:
             relay._configure()
             relay._certify()
             relay._keep_password()
-            _run("postfix", "-c", directory / "config", "start")
+            _run("postfix", "-c", directory / "config", "start", log=directory / "log")
         except BaseException:
-            shutil.rmtree(directory)
+            shutil.rmtree(directory, ignore_errors=True)
             raise
         return relay
 
@@ -222,7 +230,11 @@ class Postfix:
         shutil.chown(file, _OWNER)
 
 
-def _run(program: str, *arguments: str | Path, given: str = "") -> None:
+class _NotStarted(AssertionError):
+    """A program failed. Between finding free ports and listening there, somebody else may have taken one."""
+
+
+def _run(program: str, *arguments: str | Path, given: str = "", log: Path | None = None) -> None:
     path = _program(program)
     assert path is not None
     with tempfile.TemporaryFile("w+") as said:  # no pipe: what Postfix starts would keep it open
@@ -230,7 +242,8 @@ def _run(program: str, *arguments: str | Path, given: str = "") -> None:
             [path, *map(str, arguments)], input=given, text=True, stdout=said, stderr=said, timeout=60, check=False
         )
         said.seek(0)
-        assert done.returncode == 0, f"{program}: {said.read()}"
+        if done.returncode != 0:
+            raise _NotStarted(f"{program}: {said.read()}{log.read_text() if log and log.exists() else ''}")
 
 
 def _program(name: str) -> str | None:

@@ -172,6 +172,8 @@ class _Opening:
     async def _hello(self) -> None:
         name = self._hello_name()
         reply = await self._say("hello", f"EHLO {name}")
+        if reply.transient:
+            raise failed("hello", "reply", reply=reply)
         if reply.code != _COMPLETED:
             old = await self._say("hello", f"HELO {name}")  # RFC 5321 section 4.1.4
             if old.code != _COMPLETED:

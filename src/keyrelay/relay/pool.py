@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,8 +32,9 @@ class SessionPool:
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
-        self._room = asyncio.Semaphore(limits.sessions)
+        self._open = 0  # connections, those that are being opened or say goodbye among them
         self._free: list[Session] = []
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._revision: Hashable = None
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -42,18 +44,52 @@ class SessionPool:
 
         Raises what ``open_one`` raises. A session on which anything went wrong is given up.
         """
-        async with self._room:
-            session = self._take(revision) or await open_one()
-            try:
-                yield session
-            except BaseException as problem:
-                # After a plain refusal the relay still talks; after anything else nobody knows where we stand.
-                if isinstance(problem, StageFailed) and problem.evidence.kind in {"too_large", "not_offered"}:
-                    self._give_back(session, revision)
-                else:
-                    session.wire.abort()
-                raise
-            self._give_back(session, revision)
+        session = await self._obtain(revision, open_one)
+        try:
+            yield session
+        except BaseException as problem:
+            # After a plain refusal the relay still talks; after anything else nobody knows where we stand.
+            if isinstance(problem, StageFailed) and problem.evidence.kind in {"too_large", "not_offered"}:
+                self._give_back(session, revision)
+            else:
+                session.wire.abort()
+                self._gone()
+            raise
+        self._give_back(session, revision)
+
+    async def _obtain(self, revision: Hashable, open_one: Callable[[], Awaitable[Session]]) -> Session:
+        while (session := self._take(revision)) is None and self._open >= self._limits.sessions:
+            await self._turn()
+        if session is not None:
+            return session
+        self._open += 1
+        try:
+            return await open_one()
+        except BaseException:
+            self._gone()
+            raise
+
+    async def _turn(self) -> None:
+        """Wait until a session is free, or one may be opened."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._wake()  # somebody else's turn then
+            raise
+
+    def _wake(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _gone(self) -> None:
+        self._open -= 1
+        self._wake()
 
     def _take(self, revision: Hashable) -> Session | None:
         self._move_to(revision)
@@ -80,13 +116,20 @@ class SessionPool:
     def _give_back(self, session: Session, revision: Hashable) -> None:
         if revision == self._revision and self._usable(session):
             self._free.append(session)
+            self._wake()
         else:
             self._end(session)
 
     def _end(self, session: Session) -> None:
-        task = asyncio.create_task(session.quit(), name="keyrelay-quit")
+        task = asyncio.create_task(self._say_goodbye(session), name="keyrelay-quit")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+    async def _say_goodbye(self, session: Session) -> None:
+        try:
+            await session.quit()
+        finally:
+            self._gone()
 
     async def close(self) -> None:
         """Say goodbye on every free session."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from keyrelay.relay.extensions import Extensions
-from keyrelay.relay.model import Envelope, Evidence, Kind, Reply, Stage, failed
+from keyrelay.relay.model import Envelope, Evidence, Kind, Reply, Stage, StageFailed, failed
 from keyrelay.relay.transcript import Redactor, Transcript
 from keyrelay.relay.wire import ConnectionEnded, NotSmtp, Wire
 
 _GO_AHEAD = 354
 _REFUSALS = 400
+_CLOSING = 421
 _RESET = b"RSET\r\n"
 _DATA = b"DATA\r\n"
 _EARLY_BYTES = 64 * 1024
@@ -70,12 +71,14 @@ class Session:
         self.messages = 0
         self._transcript = transcript
         self._unfinished = False  # whether the relay may still hold parts of a transaction
+        self._handed_over = False  # whether the relay may have a whole message, and has not said yes or no to it
         self._round_trips = 0
+        self._farewell: Reply | None = None
 
     @property
     def idle(self) -> bool:
         """Whether it can take a message: the connection stands, and the relay has not said goodbye meanwhile."""
-        return self.wire.idle
+        return self._farewell is None and self.wire.idle
 
     async def send(self, envelope: Envelope, content: bytes, *, needs_smtputf8: bool = False) -> Delivery:
         """Hand one message over. ``content``: as ``message.build`` makes it, CRLF line ends and no dots doubled.
@@ -85,6 +88,7 @@ class Session:
         """
         _require_line_ends(content)
         self.messages += 1
+        self.used_at = time.monotonic()
         with self._failures():
             mail = self._mail(envelope.sender, content, needs_smtputf8=needs_smtputf8)
             return await self._transaction(mail, envelope, content)
@@ -123,34 +127,48 @@ class Session:
 
     async def _transaction(self, mail: bytes, envelope: Envelope, content: bytes | None) -> Delivery:
         """MAIL, RCPT and the content, in one write where the relay can take that (RFC 2920)."""
-        self._round_trips = 0
+        self._round_trips, self._handed_over = 0, False
         together = self.extensions.pipelining
         recipients = [b"RCPT TO:%s\r\n" % _path(address) for address in envelope.recipients]
         body = None if content is None else self._body(content)
         reset, self._unfinished = self._unfinished, True
         if together:
             early = [] if body is None else body.early
+            self._handed_over = body is not None and body.chunk and bool(early)
             self._write(*([_RESET] if reset else []), mail, *recipients, *early)
         if reset:
             await self._ask("sender", _RESET, written=together)
         sender = self._ready() or await self._ask("sender", mail, written=together)
-        if not sender.positive:
-            self._leave(Evidence("sender", "reply", sender))
-            if not together:
-                return Delivery(sender, round_trips=self._round_trips)
-        else:
-            self._leave()
-            self._enter("recipient")
-        said = [self._ready() or await self._ask("recipient", line, written=together) for line in recipients]
-        wanted = sender.positive and any(reply.positive for reply in said)
-        asked = tuple(zip(envelope.recipients, said, strict=True))
-        if sender.positive:
-            self._leave(None if wanted else _all_refused(asked))
+        self._leave(None if sender.positive else Evidence("sender", "reply", sender))
+        if not (sender.positive or together):
+            return Delivery(sender, round_trips=self._round_trips)
+        asked: tuple[tuple[str, Reply], ...] = ()
         data = None
-        if body is not None and (wanted or (together and body.early)):
-            data = await self._hand_over(body, written=together and bool(body.early), wanted=wanted)
+        try:
+            asked = await self._recipients(envelope, recipients, sender, written=together)
+            wanted = sender.positive and _somebody_accepted(asked)
+            self._handed_over = self._handed_over and wanted
+            if body is not None and (wanted or (together and body.early)):
+                data = await self._hand_over(body, written=together and bool(body.early), wanted=wanted)
+        except StageFailed:
+            if sender.positive and (not asked or _somebody_accepted(asked)):
+                raise
+            # Nobody gets the message; that the rest was not answered changes nothing of it, but ends the session.
+            self.wire.abort()
         self._unfinished = data is None or not data.positive
         return Delivery(sender, asked, data, self._round_trips)
+
+    async def _recipients(
+        self, envelope: Envelope, lines: list[bytes], sender: Reply, *, written: bool
+    ) -> tuple[tuple[str, Reply], ...]:
+        """What the relay said to each recipient."""
+        if sender.positive:
+            self._enter("recipient")
+        said = [self._ready() or await self._ask("recipient", line, written=written) for line in lines]
+        asked = tuple(zip(envelope.recipients, said, strict=True))
+        if sender.positive:
+            self._leave(None if _somebody_accepted(asked) else _all_refused(asked))
+        return asked
 
     def _body(self, content: bytes) -> _Body:
         if self.extensions.chunking:
@@ -167,17 +185,17 @@ class Session:
         if body.chunk:
             if not written:
                 self._write(body.command)
-                await self._write_much(body.content)
-            reply = await self._answer("data", body.command, "outcome_unknown" if wanted else "closed")
+                self._handed_over = await self._write_much(body.content) and wanted
+            reply = await self._answer("data", body.command)
         else:
             reply = self._ready() or await self._ask("data", body.command, written=written)
             if reply.positive:
                 raise failed("data", "not_smtp", detail="an answer that DATA cannot have")
             if reply.code == _GO_AHEAD:
                 # When nobody wants it after all, nothing but the end of it follows (RFC 2920 section 3.1).
-                await self._write_much(_dotted(body.content) if wanted else b".\r\n")
+                self._handed_over = await self._write_much(_dotted(body.content) if wanted else b".\r\n") and wanted
                 self._round_trips += 1
-                reply = await self._answer("data", None, "outcome_unknown" if wanted else "closed")
+                reply = await self._answer("data", None)
         if not wanted:
             return None
         if self._transcript is not None:
@@ -200,13 +218,17 @@ class Session:
         self._round_trips += 1
         self.wire.write(b"".join(pieces))
 
-    async def _write_much(self, content: bytes) -> None:
+    async def _write_much(self, content: bytes) -> bool:
+        """Whether all of it was sent. Why not is found when the answer is read."""
         try:
             await self.wire.write_much(content)
         except TimeoutError:
             raise failed("data", "timeout") from None
+        except (ConnectionEnded, NotSmtp):
+            return False
+        return True
 
-    async def _answer(self, stage: Stage, line: bytes | None, when_lost: Kind = "closed") -> Reply:
+    async def _answer(self, stage: Stage, line: bytes | None) -> Reply:
         """The reply to ``line``, which has been written; None stands for the message."""
         transcript = self._transcript
         if transcript is not None:
@@ -217,16 +239,25 @@ class Session:
         try:
             reply = await self.wire.reply()
         except TimeoutError:
-            raise failed(stage, when_lost if when_lost != "closed" else "timeout") from None
+            raise self._lost(stage, "timeout") from None
         except ConnectionEnded:
-            raise failed(stage, when_lost) from None
+            if self._farewell is None:
+                raise self._lost(stage, "closed") from None
+            reply = self._farewell  # was the answer to everything after it, too (RFC 5321 section 3.8)
         except NotSmtp as problem:
-            raise failed(stage, "not_smtp", detail=str(problem)) from None
+            raise self._lost(stage, "not_smtp", str(problem)) from None
         if transcript is not None:
             transcript.received(reply)
+        if reply.code == _CLOSING:
+            self._farewell = reply
         # What people will read may repeat what was sent to sign in.
-        kept = reply.code >= _REFUSALS or line is None or when_lost == "outcome_unknown"
+        kept = reply.code >= _REFUSALS or stage == "data"
         return self._redactor.reply(reply) if kept else reply
+
+    def _lost(self, stage: Stage, kind: Kind, detail: str = "") -> StageFailed:
+        if self._handed_over:
+            return failed("data", "outcome_unknown", detail=detail)
+        return failed(stage, kind, detail=detail)
 
     # --- Stages, where somebody wants to know ----------------------------------------------------------------
 
@@ -250,6 +281,10 @@ class _Body:
     content: bytes
     early: list[bytes]
     chunk: bool
+
+
+def _somebody_accepted(asked: tuple[tuple[str, Reply], ...]) -> bool:
+    return any(reply.positive for _, reply in asked)
 
 
 def _all_refused(asked: tuple[tuple[str, Reply], ...]) -> Evidence:

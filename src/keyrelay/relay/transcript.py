@@ -130,7 +130,9 @@ class Transcript:
             return
         milliseconds = (time.perf_counter() - self._began) * 1000
         verdict: Verdict = "ok" if evidence is None else "failed"
-        report = StageReport(self._stage, verdict, milliseconds, self.learned, tuple(self._lines), evidence)
+        # With the content on its way, what is lost while the relay answers to the sender is the message.
+        stage = self._stage if evidence is None else evidence.stage
+        report = StageReport(stage, verdict, milliseconds, self.learned, tuple(self._lines), evidence)
         self._stage = None
         self.stages.append(report)
         self._finished(report)

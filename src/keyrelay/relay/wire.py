@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections import deque
 
@@ -10,6 +11,7 @@ from keyrelay.relay.model import Reply
 
 _LONGEST_LINE = 4096  # RFC 5321 section 4.5.3.1.5 asks for 512
 _MOST_LINES = 256
+_CODE = re.compile(rb"[2-5][0-9]{2}")
 _PIECE = 256 * 1024
 _REFUSALS = 400
 _GOODBYE_SECONDS = 1.0
@@ -49,7 +51,7 @@ class Wire(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._end: Exception | None = None
-        self._since = 0.0
+        self._deadline = self._alarm = 0.0
         self._clock: asyncio.TimerHandle | None = None
         self._gone: asyncio.Future[None] = self._loop.create_future()
 
@@ -81,7 +83,12 @@ class Wire(asyncio.Protocol):
 
     def _line(self, line: bytes) -> None:
         code, mark = line[:3], line[3:4]
-        if not (code.isdigit() and mark in b" -") or len(line) > _LONGEST_LINE or len(self._lines) >= _MOST_LINES:
+        if (
+            not _CODE.fullmatch(code)
+            or mark not in b" -"
+            or len(line) > _LONGEST_LINE
+            or len(self._lines) >= _MOST_LINES
+        ):
             raise NotSmtp(_looks_like(line))
         text = line[4:].decode("utf-8", "replace").rstrip()
         if mark == b"-":
@@ -143,9 +150,9 @@ class Wire(asyncio.Protocol):
             if self._end is not None:
                 raise self._end
             self._waiter = self._loop.create_future()
-            self._since = self._loop.time()
-            if self._clock is None:
-                self._clock = self._loop.call_later(self.seconds, self._tick)
+            self._deadline = self._loop.time() + self.seconds
+            if self._clock is None or self._deadline < self._alarm:
+                self._set_clock()
             try:
                 await self._waiter
             finally:
@@ -166,11 +173,16 @@ class Wire(asyncio.Protocol):
         self._clock = None
         if self._waiter is None or self._waiter.done():
             return
-        left = self._since + self.seconds - self._loop.time()
-        if left <= 0:
+        if self._deadline <= self._loop.time():
             self._waiter.set_exception(TimeoutError())
         else:
-            self._clock = self._loop.call_later(left, self._tick)
+            self._set_clock()
+
+    def _set_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+        self._alarm = self._deadline
+        self._clock = self._loop.call_at(self._deadline, self._tick)
 
     def write(self, data: bytes) -> None:
         """Send a few hundred bytes. What cannot be sent shows when the reply is waited for."""
@@ -178,7 +190,10 @@ class Wire(asyncio.Protocol):
             self.transport.write(data)
 
     async def write_much(self, data: bytes) -> None:
-        """Send a whole message, no faster than it is taken. Raises TimeoutError when nothing of it is."""
+        """Send a whole message, no faster than it is taken.
+
+        Raises TimeoutError when nothing of it is, and ConnectionEnded or NotSmtp when its end was never sent.
+        """
         if len(data) <= _PIECE:
             self.write(data)
             return
@@ -187,12 +202,13 @@ class Wire(asyncio.Protocol):
             if self._room is not None:
                 async with asyncio.timeout(self.seconds):
                     await self._room
+            if self._end is not None:
+                raise self._end
 
     async def start_tls(self, context: ssl.SSLContext, name: str) -> ssl.SSLObject:
         """Speak TLS from here on, with a server of this name. Raises what the handshake raises, or TimeoutError."""
-        upgraded = await self._loop.start_tls(
-            self.transport, self, context, server_hostname=name, ssl_handshake_timeout=self.seconds
-        )
+        async with asyncio.timeout(self.seconds):
+            upgraded = await self._loop.start_tls(self.transport, self, context, server_hostname=name)
         assert upgraded is not None  # noqa: S101 - only None when the transport was closed, which raises
         self.transport = upgraded
         found: ssl.SSLObject = upgraded.get_extra_info("ssl_object")
