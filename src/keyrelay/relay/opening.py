@@ -95,6 +95,7 @@ class _Opening:
         self._verified = False
         self._encrypted = False
         self._wire: Wire | None = None
+        self._ssl: ssl.SSLObject  # from the handshake on
         self.extensions = Extensions()
 
     @property
@@ -203,7 +204,7 @@ class _Opening:
                     raise
                 learned["not_verified"] = failure.evidence.kind
                 await self._again_unverified(opportunistic=opportunistic)
-            learned.update(certificate.tls_facts(self._ssl_object()))
+            learned.update(certificate.tls_facts(self._ssl))
             learned["encrypted"], learned["verified"] = True, self._verified
             if self._profile.security is not TransportSecurity.IMPLICIT_TLS:
                 await self._hello()  # what was said before TLS does not count (RFC 3207 section 4.2)
@@ -218,7 +219,7 @@ class _Opening:
                 if opportunistic and isinstance(self._credentials, NoSignIn):
                     return False
                 raise failed("tls", "reply", reply=reply)
-        if self.wire.buffered:
+        if self.wire.buffered or isinstance(self.wire.ended, NotSmtp):
             implicit = self._profile.security is TransportSecurity.IMPLICIT_TLS
             raise failed("tls", "not_tls" if implicit else "injected", detail="SMTP in the clear")
         return True
@@ -227,7 +228,7 @@ class _Opening:
         trust = self._terms.trust
         context = trust.verified() if verify else trust.unverified()
         try:
-            await self.wire.start_tls(context, ascii_host(self._profile.host))
+            self._ssl = await self.wire.start_tls(context, ascii_host(self._profile.host))
         except (OSError, ssl.CertificateError, ConnectionEnded) as problem:
             kind, words = tls_kind(problem)
             raise failed("tls", kind, detail=words) from None
@@ -242,10 +243,6 @@ class _Opening:
             await self._hello()
         await self._ask_for_tls(opportunistic=opportunistic)
         await self._handshake(verify=False)
-
-    def _ssl_object(self) -> ssl.SSLObject:
-        found: ssl.SSLObject = self.wire.transport.get_extra_info("ssl_object")
-        return found
 
     # --- Signing in ------------------------------------------------------------------------------------------
 
@@ -275,7 +272,8 @@ class _Opening:
             bearer = Bearer(credentials.user, token.access, ascii_host(self._profile.host), self._profile.port)
             try:
                 await sign_in.with_token(self, mechanism, bearer, self._redactor.clean)
-            except StageFailed:
+            except StageFailed as failure:
+                learned["explained"] = failure.evidence.facts.get("explained") or None
                 self._terms.tokens.forget(credentials.request)
                 raise
 

@@ -133,12 +133,13 @@ class Wire(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether the connection is open and the relay has said nothing that nobody asked for."""
-        return self._end is None and not self._replies and not self._rest and not self.transport.is_closing()
+        return self._end is None and not self.buffered and not self.transport.is_closing()
 
     @property
     def buffered(self) -> bytes:
         """What has arrived and is no complete reply yet, or replies nobody has asked for."""
-        return self._rest or (str(self._replies[0]).encode() if self._replies else b"")
+        begun = "\n".join([*map(str, self._replies), *self._lines])
+        return begun.encode() + self._rest
 
     @property
     def ended(self) -> Exception | None:
@@ -206,12 +207,18 @@ class Wire(asyncio.Protocol):
                 raise self._end
 
     async def start_tls(self, context: ssl.SSLContext, name: str) -> ssl.SSLObject:
-        """Speak TLS from here on, with a server of this name. Raises what the handshake raises, or TimeoutError."""
+        """Speak TLS from here on, with a server of this name.
+
+        Raises what the handshake raises, TimeoutError, or ConnectionEnded.
+        """
+        if self._end is not None or self.transport.is_closing():
+            raise self._end or ConnectionEnded
         async with asyncio.timeout(self.seconds):
             upgraded = await self._loop.start_tls(self.transport, self, context, server_hostname=name)
-        assert upgraded is not None  # noqa: S101 - only None when the transport was closed, which raises
+        found: ssl.SSLObject | None = None if upgraded is None else upgraded.get_extra_info("ssl_object")
+        if upgraded is None or found is None:  # it ended within the handshake
+            raise ConnectionEnded
         self.transport = upgraded
-        found: ssl.SSLObject = upgraded.get_extra_info("ssl_object")
         return found
 
     def abort(self) -> None:
