@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 
 from keyrelay.relay import connecting
 from keyrelay.settings import Settings
-from live import ADMIN_PASSWORD, LiveServer, migrated_sqlite
+from live import LiveServer, migrated_sqlite, settings_for
 from postfix import Postfix
 from postgres import Cluster
 
@@ -95,25 +94,6 @@ def fresh_settings(request, tmp_path, sqlite_template) -> Settings:
 @pytest.fixture
 def sqlite_settings(request, tmp_path, sqlite_template) -> Settings:
     return settings_for("sqlite", request, tmp_path, sqlite_template)
-
-
-def settings_for(kind: str, request, directory: Path, template: Path) -> Settings:
-    data_dir = directory / "data"
-    data_dir.mkdir(mode=0o700)
-    url = None
-    if kind == "postgresql":
-        url = request.getfixturevalue("postgres").fresh_database()
-    else:
-        shutil.copy(template, data_dir / "keyrelay.db")
-    return Settings(
-        data_dir=data_dir,
-        database_url=url,
-        port=0,
-        admin_password=ADMIN_PASSWORD,
-        name_servers=(),  # nobody outside is asked
-        tests_at_once=100,
-        tests_per_minute=100_000,
-    )
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -166,6 +167,25 @@ class _leave_signals_alone:  # noqa: N801 - stands for a method
     def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None: ...
+
+
+def settings_for(kind: str, request, directory: Path, template: Path) -> Settings:
+    data_dir = directory / "data"
+    data_dir.mkdir(mode=0o700)
+    url = None
+    if kind == "postgresql":
+        url = request.getfixturevalue("postgres").fresh_database()
+    else:
+        shutil.copy(template, data_dir / "keyrelay.db")
+    return Settings(
+        data_dir=data_dir,
+        database_url=url,
+        port=0,
+        admin_password=ADMIN_PASSWORD,
+        name_servers=(),  # nobody outside is asked
+        tests_at_once=100,
+        tests_per_minute=100_000,
+    )
 
 
 def migrated_sqlite(file: Path) -> Path:

@@ -115,7 +115,7 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def stage(request, tmp_path_factory, sqlite_template) -> Iterator[Stage]:
-    from conftest import settings_for
+    from live import settings_for
 
     directory = tmp_path_factory.mktemp("stage")
     greedy = Script(starttls=True, auth=("PLAIN", "LOGIN", "XOAUTH2"), users={USER: STORED_PASSWORD})
@@ -281,7 +281,15 @@ def test_a_relay_that_hides_starttls_gets_no_password_without_use_ssl_either(loo
 @pytest.mark.parametrize("use_ssl", [True, False])
 @pytest.mark.parametrize(
     "injected",
-    [b"250 injected\r\n", b"250-half a reply\r\n", b"2", b"\r\n", b"no reply\r\n", b"\x16\x03\x01\x00\x05hello"],
+    [
+        b"250 injected\r\n",
+        b"250-half a reply\r\n",
+        b"250-\r\n",
+        b"2",
+        b"\r\n",
+        b"no reply\r\n",
+        b"\x16\x03\x01\x00\x05hello",
+    ],
 )
 def test_bytes_behind_the_220_of_starttls_end_the_session(injected, use_ssl, loop):
     async def main() -> None:

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from starlette.requests import ClientDisconnect, Request
+
 from keyrelay.access.permissions import MODIFY_SETTINGS
 from keyrelay.api.answers import JSON, Answer, Events
 from keyrelay.api.conventions import Fields, Pairs, read_fields
-from keyrelay.api.operations import Call, Operation, Resource, Services, Style, correlated
+from keyrelay.api.operations import Call, Operation, Resource, Services, Style, correlated, while_the_caller_waits
 from keyrelay.api.problems import own_answer
 from keyrelay.api.profile import read_given
 from keyrelay.errors import BadInput, NoProfile, Violation
@@ -80,13 +82,14 @@ def finding_document(finding: Finding) -> dict[str, Any]:
 async def _post(call: Call) -> Answer:
     order = await _order(call)
     queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-    task = asyncio.create_task(_run(call, order, queue), name="keyrelay-diagnosis")
+    work = _run(call, order, queue)
     if "text/event-stream" not in call.request.headers.get("accept", ""):
-        return Answer(200, _json(report_document(await task)), (JSON,))
+        return Answer(200, _json(report_document(await while_the_caller_waits(call.request, work))), (JSON,))
+    task = asyncio.create_task(work, name="keyrelay-diagnosis")
     first = await queue.get()
     if first is None:  # it has not even begun: say why as everything else does
         await task
-    return Events(200, headers=(EVENT_STREAM,), events=_events(first, queue, task))
+    return Events(200, headers=(EVENT_STREAM,), events=_events(call.request, first, queue, task))
 
 
 async def _run(call: Call, order: Order, queue: asyncio.Queue[bytes | None]) -> Report:
@@ -102,16 +105,18 @@ async def _run(call: Call, order: Order, queue: asyncio.Queue[bytes | None]) -> 
 
 
 async def _events(
-    first: bytes | None, queue: asyncio.Queue[bytes | None], task: asyncio.Task[Report]
+    request: Request, first: bytes | None, queue: asyncio.Queue[bytes | None], task: asyncio.Task[Report]
 ) -> AsyncIterator[bytes]:
     try:
         event = first
         while event is not None:
             yield event
-            event = await queue.get()
+            event = await while_the_caller_waits(request, queue.get())
         if (problem := task.exception()) is not None:
             error = correlated(problem) if isinstance(problem, Exception) else correlated(RuntimeError())
             yield _event("error", json.loads(own_answer(error, str).body))
+    except ClientDisconnect:
+        pass
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError, Exception):
@@ -123,13 +128,14 @@ async def _order(call: Call) -> Order:
     from keyrelay.relay.diagnosis import Order
 
     fields = Fields(await read_fields(call.request), _NAMES, exact=True)
-    recipient = fields.text("recipient") or None
-    mode = fields.text("mode") or ("connect" if recipient is None else "message")
+    recipient, mode = fields.text("recipient"), fields.text("mode")
+    if mode is None:
+        mode = "connect" if recipient is None else "message"
     given = fields.members("profile")
     found = fields.violations
     if mode not in _MODES:
         found.append(Violation("mode", "unknown_mode", "{field} must be connect, envelope or message."))
-    elif mode != "connect":
+    elif recipient is not None or mode != "connect":
         found.extend(address("recipient", recipient))
     profile = await _profile(call, given, tuple(found))
     return Order(profile, mode, recipient)  # type: ignore[arg-type]  # one of _MODES

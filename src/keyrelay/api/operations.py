@@ -6,11 +6,12 @@ clear answer.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
@@ -62,6 +63,7 @@ class Call:
     services: Services
 
 
+Result = TypeVar("Result")
 Handler = Callable[[Call], Awaitable[Answer]]
 
 
@@ -190,6 +192,30 @@ class Resource:
         if not self.style.versioned:
             return 1
         return asked_version(request.headers.getlist("x-keyfactor-api-version"), operation.versions)
+
+
+async def while_the_caller_waits(request: Request, work: Awaitable[Result]) -> Result:
+    """The result of ``work``, which is given up when the caller goes away. Raises ClientDisconnect then.
+
+    The request's body has been read.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.create_task(caller_gone(request), name="keyrelay-caller-gone")
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def caller_gone(request: Request) -> None:
+    """Return when the caller has gone away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def correlated(error: Exception) -> KeyrelayError:

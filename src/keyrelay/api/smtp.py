@@ -8,7 +8,7 @@ from keyrelay.access.permissions import MODIFY_SETTINGS, READ_SETTINGS
 from keyrelay.api import wire_v1, wire_v2
 from keyrelay.api.answers import JSON, Answer
 from keyrelay.api.conventions import entity_tag, match, none_match, read_fields
-from keyrelay.api.operations import Call, Handler, Operation, Resource, Services, Style
+from keyrelay.api.operations import Call, Handler, Operation, Resource, Services, Style, while_the_caller_waits
 from keyrelay.errors import TestFailed, Violation
 from keyrelay.profile.keeper import Snapshot
 from keyrelay.profile.model import SmtpProfile
@@ -38,6 +38,8 @@ def resources(base_path: str, style: Style, services: Services) -> list[Resource
 
 
 def _published_name(field: str) -> str:
+    if field == "recipient":  # as the message calls it
+        field = "test_recipient"
     return wire_v2.NAMES.get(field) or wire_v1.NAMES.get(field, field)
 
 
@@ -92,7 +94,8 @@ async def _send_test(call: Call, profile: SmtpProfile, recipient: str) -> None:
     """Send one message with these settings. Raises TestFailed (contract D8)."""
     from keyrelay.relay.diagnosis import Order
 
-    report = await call.services.diagnoses().run(Order(profile, "message", recipient), advise=False)
+    test = call.services.diagnoses().run(Order(profile, "message", recipient), advise=False)
+    report = await while_the_caller_waits(call.request, test)
     if (failed := report.failed) is None or failed.explanation is None:
         return
     evidence = failed.stage.evidence

@@ -218,7 +218,7 @@ def _mail(order: Order) -> _Mail:
     """The test message and its envelope. Raises BadInput."""
     profile, recipient = order.profile, order.recipient or ""
     sender, foreign_sender = message.envelope_address(profile.sender_account, field="sender_account")
-    receiver, foreign_recipient = message.envelope_address(recipient, field="test_recipient")
+    receiver, foreign_recipient = message.envelope_address(recipient, field="recipient")
     now = datetime.now(UTC)
     written = message.Message(
         sender_name=profile.sender_name,

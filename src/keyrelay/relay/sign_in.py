@@ -112,7 +112,7 @@ def _initial(mechanism: str, response: bytes) -> bytes:
 def _decoded(reply: Reply, clean: Callable[[str], str]) -> dict[str, Any]:
     try:
         explained = json.loads(base64.b64decode(reply.text, validate=True))
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, RecursionError):
         return {}
     if not isinstance(explained, dict):
         return {}

@@ -138,8 +138,8 @@ class Wire(asyncio.Protocol):
     @property
     def buffered(self) -> bytes:
         """What has arrived and is no complete reply yet, or replies nobody has asked for."""
-        begun = "\n".join([*map(str, self._replies), *self._lines])
-        return begun.encode() + self._rest
+        begun = [f"{line}\n" for line in (*self._replies, *self._lines)]  # a line may be empty
+        return "".join(begun).encode() + self._rest
 
     @property
     def ended(self) -> Exception | None:
