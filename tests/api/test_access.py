@@ -13,7 +13,7 @@ from live import ANONYMOUS, SMTP, V2, LiveServer
 
 READ, MODIFY = "/system_settings/read/", "/system_settings/modify/"
 BASE = "/KeyfactorAPI"
-OWN = "/api/v1/profile"
+OWN, DIAGNOSES = "/api/v1/profile", "/api/v1/diagnoses"
 PASSWORD = "long enough 1"
 
 # Every operation and what it needs: a permission, any role at all, or to be signed in.
@@ -28,6 +28,7 @@ NEEDS = {
     f"GET {OWN}": READ,
     f"PUT {OWN}": MODIFY,
     f"PATCH {OWN}": MODIFY,
+    f"POST {DIAGNOSES}": MODIFY,
 }
 FOR_EVERYBODY = {"/", "/livez", "/readyz"}  # and /docs with all below it
 
@@ -198,7 +199,7 @@ def test_the_list_of_endpoints_has_only_what_the_caller_may_use(server, name):
 # --- Changes that a foreign page might have made (D10) -------------------------------------------------------
 
 
-CHANGES = [f"PUT {BASE}/SMTP", f"POST {BASE}/SMTP/Test", f"PUT {OWN}", f"PATCH {OWN}"]
+CHANGES = [f"PUT {BASE}/SMTP", f"POST {BASE}/SMTP/Test", f"PUT {OWN}", f"PATCH {OWN}", f"POST {DIAGNOSES}"]
 ORIGIN = {"Origin": "https://elsewhere.example.org"}
 
 
@@ -207,7 +208,7 @@ def test_a_change_with_an_origin_needs_the_requested_with_header(server, operati
     refused = ask(server, operation, "changer", headers=ORIGIN, json={})
     assert refused.status_code == 400
     assert "x-keyfactor-requested-with" in message(refused)
-    code = "header_required" if OWN in operation else "0xA0110007"
+    code = "0xA0110007" if BASE in operation else "header_required"
     assert refused.json().get("ErrorCode", refused.json().get("code")) == code
     for headers in (ORIGIN | {"X-Keyfactor-Requested-With": "XMLHttpRequest"}, {}):
         passed = ask(server, operation, "changer", headers=headers, json={"Host": 1, "host": 1})

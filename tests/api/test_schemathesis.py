@@ -7,7 +7,6 @@ import schemathesis
 from keyrelay.api import openapi
 
 CHECKS = {
-    # POST /SMTP/Test says so when the settings are right.
     "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx"]},
     "negative_data_rejection": {"expected-statuses": [400, 412, 413, 415]},
     # The rules for names and addresses say more than a schema can.

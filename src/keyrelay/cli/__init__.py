@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -35,6 +36,8 @@ def main() -> None:
     """Run the command line; what keyrelay can explain ends in one line and exit code 1."""
     from keyrelay.errors import KeyrelayError
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may not know every letter
     try:
         try:
             app()

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -172,10 +172,12 @@ class _Opening:
     async def _hello(self) -> None:
         name = self._hello_name()
         reply = await self._say("hello", f"EHLO {name}")
+        old = reply
         if reply.transient:
             raise failed("hello", "reply", reply=reply)
         if reply.code != _COMPLETED:
-            old = await self._say("hello", f"HELO {name}")  # RFC 5321 section 4.1.4
+            with suppress(StageFailed):
+                old = await self._say("hello", f"HELO {name}")  # RFC 5321 section 4.1.4
             if old.code != _COMPLETED:
                 raise failed("hello", "reply", reply=reply)
             reply = Reply(old.code, old.lines[:1])
@@ -309,7 +311,7 @@ def _named(stage: Stage) -> Iterator[None]:
     except ConnectionEnded as end:
         if isinstance(end.__cause__, ssl.SSLError):  # under TLS 1.3 the relay refuses our certificate only now
             kind, words = tls_kind(end.__cause__)
-            raise failed(stage, kind, detail=words) from None
+            raise failed("tls", kind, detail=words) from None
         raise failed(stage, "closed") from None
     except NotSmtp as problem:
         raise failed(stage, "not_smtp", detail=str(problem)) from None

@@ -126,32 +126,40 @@ async def _exchange(
 ) -> tuple[int, Mapping[str, str], bytes | None]:
     import httpx2
 
+    opened: list[Any] = []
+
     async def note(event: str, info: Mapping[str, Any]) -> None:
         if event == "connection.connect_tcp.complete":
+            opened.append(info["return_value"])
             facts["address"] = info["return_value"].get_extra_info("server_addr")[0]
         elif event == "connection.start_tls.complete":
             facts["tls"] = info["return_value"].get_extra_info("ssl_object").version()
 
-    # A client for each request: no cookie and no connection of one profile serves another.
-    #
-    # Nothing is taken from the environment: a proxy named there for other programs would be sent the secret of an
-    # http:// endpoint, its failures would be told as the endpoint's, and a .netrc would add a sign-in of its own.
-    async with (
-        httpx2.AsyncClient(verify=context, trust_env=False, follow_redirects=False, timeout=None) as client,
-        client.stream(
-            "POST",
-            url,
-            content=urlencode(message.form, errors="surrogatepass").encode("ascii"),
-            headers=message.headers,
-            extensions={"trace": note},
-        ) as response,
-    ):
-        body = bytearray()
-        async for chunk in response.aiter_raw():  # raw: unpacking has no bound
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                return response.status_code, response.headers, None
-        return response.status_code, response.headers, bytes(body)
+    try:
+        # A client for each request: no cookie and no connection of one profile serves another.
+        #
+        # Nothing is taken from the environment: a proxy named there for other programs would be sent the secret of an
+        # http:// endpoint, its failures would be told as the endpoint's, and a .netrc would add a sign-in of its own.
+        async with (
+            httpx2.AsyncClient(verify=context, trust_env=False, follow_redirects=False, timeout=None) as client,
+            client.stream(
+                "POST",
+                url,
+                content=urlencode(message.form, errors="surrogatepass").encode("ascii"),
+                headers=message.headers,
+                extensions={"trace": note},
+            ) as response,
+        ):
+            body = bytearray()
+            async for chunk in response.aiter_raw():  # raw: unpacking has no bound
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    return response.status_code, response.headers, None
+            return response.status_code, response.headers, bytes(body)
+    except asyncio.CancelledError:
+        for connection in opened:  # the client does not close one whose handshake was given up
+            await connection.aclose()
+        raise
 
 
 def _meaning(problem: BaseException) -> tuple[Kind, str]:

@@ -50,22 +50,28 @@ class Redactor:
 
         Else whoever may test could find a stored secret out: by trying words, and looking which are blackened.
         """
-        folded = _folded(text)
+        folded = text.casefold()
         self._open.update(folded[start : start + _PIECE] for start in range(len(folded) - _PIECE + 1))
+        self._open.update(short for short in self._short if short in folded)
 
     def clean(self, text: str) -> str:
         """The text on one line, with the pieces replaced by an ellipsis."""
         text = _UNPRINTABLE.sub(" ", text)
-        folded = _folded(text)
-        black = [False] * len(text)
+        folds = [letter.casefold() for letter in text]
+        folded = "".join(folds)
+        black = [False] * len(folded)
         for start in range(len(folded) - _PIECE + 1 if self._pieces else 0):
             piece = folded[start : start + _PIECE]
             if piece in self._pieces and piece not in self._open:
                 black[start : start + _PIECE] = [True] * _PIECE
-        for short in self._short:
+        for short in self._short - self._open:
             for found in re.finditer(re.escape(short), folded):
                 black[found.start() : found.end()] = [True] * len(short)
-        kept = "".join("\0" if hide else character for character, hide in zip(text, black, strict=True))
+        if not any(black):
+            return text
+        places = [place for place, fold in enumerate(folds) for _ in fold]  # a few letters fold to two
+        hidden = {place for place, hide in zip(places, black, strict=True) if hide}
+        kept = "".join("\0" if place in hidden else letter for place, letter in enumerate(text))
         return re.sub("\0+", "…", kept)
 
     def reply(self, reply: Reply) -> Reply:
@@ -82,12 +88,7 @@ def _forms(text: str) -> set[str]:
     quoted = {octets.hex()}
     for safe in ("", "/"):
         quoted |= {quote(text, safe=safe, errors="replace"), quote_plus(text, safe=safe, errors="replace")}
-    return {_folded(form) for form in {text, base64.b64encode(octets).decode(), *inner, *quoted} if form}
-
-
-def _folded(text: str) -> str:
-    """In one case, with as many characters as before: the few that fold to two stay."""
-    return "".join(folded if len(folded := letter.casefold()) == 1 else letter for letter in text)
+    return {form.casefold() for form in {text, base64.b64encode(octets).decode(), *inner, *quoted} if form}
 
 
 @dataclass(frozen=True, slots=True)
