@@ -324,6 +324,8 @@ def test_ctrl_c_ends_it_with_130_and_without_a_word(configured, options):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Whoever runs the tests in the background has it ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads matter to it
         )
         while not options and "connect" not in process.stdout.readline():
             assert process.poll() is None

@@ -100,6 +100,8 @@ async def _send_test(call: Call, profile: SmtpProfile, recipient: str) -> None:
         return
     evidence = failed.stage.evidence
     reply = f" The relay said: {evidence.reply}." if evidence is not None and evidence.reply is not None else ""
+    if evidence is not None and evidence.stage == "token" and evidence.detail:
+        reply = f" The token endpoint said: {evidence.detail}."
     raise TestFailed(
         f"The test failed at the stage {failed.stage.stage}. {failed.explanation.sentence}{reply}",
         remedy=failed.explanation.remedy,

@@ -86,6 +86,11 @@ class ChaosRelay:
     async def stop(self) -> None:
         """Listen no more, and cut every connection."""
         if self._server is not None:
+            loop = asyncio.get_running_loop()
+            for listener in self._server.sockets:
+                loop.remove_reader(listener.fileno())
+            for _ in range(3):  # a closed server would lose what it has just accepted
+                await asyncio.sleep(0)
             self._server.close()
             for connection in list(self._memory.live):
                 connection.transport.abort()

@@ -109,6 +109,7 @@ class Diagnoses:
         finally:
             if advice is not None:
                 advice.cancel()
+                await asyncio.gather(advice, return_exceptions=True)
 
     async def close(self) -> None:
         await self._terms.tokens.close()

@@ -98,8 +98,11 @@ class Session:
         with self._failures():
             mail = self._mail(envelope.sender, b"", needs_smtputf8=needs_smtputf8)
             delivery = await self._transaction(mail, envelope, None)
-            self._write(_RESET)
-            self._unfinished = not (await self._answer("recipient", _RESET)).positive
+            try:
+                self._write(_RESET)
+                self._unfinished = not (await self._answer("recipient", _RESET)).positive
+            except StageFailed:
+                self.wire.abort()  # what we asked was answered; the session is over
             return delivery
 
     async def quit(self) -> None:
