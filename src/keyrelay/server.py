@@ -205,6 +205,8 @@ def worker() -> Served:
     if first is not None:
         # Left alone, this process would keep the port, and the next start would find it in use.
         threading.Thread(target=_end_after, args=(first,), daemon=True).start()
+    # The server's own handlers are in place now; until here a Ctrl+C would have ended in a traceback.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     read = settings.read(os.environ)
     log.start(read.log_level, read.log_format)
     return Served(read)
@@ -248,5 +250,12 @@ def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:
         runner.run(prepare())
     from uvicorn.supervisors import Multiprocess
 
+    class Workers(Multiprocess):
+        def init_processes(self) -> None:
+            # New processes inherit what is blocked; the first one gets its Ctrl+C a moment later.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            super().init_processes()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
     config = uvicorn.Config("keyrelay.server:worker", factory=True, workers=chosen.workers, **options)
-    Multiprocess(config, sockets=[listener]).run()
+    Workers(config, sockets=[listener]).run()
