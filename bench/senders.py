@@ -66,7 +66,7 @@ def content() -> bytes:
 
 def keyrelay(job: Job) -> None:
     from keyrelay.profile.model import SmtpProfile
-    from keyrelay.relay.model import Envelope
+    from keyrelay.relay.model import Content, Envelope
     from keyrelay.relay.opening import Terms, open_session
     from keyrelay.relay.sign_in import NoSignIn
     from keyrelay.relay.token import Tokens
@@ -74,7 +74,7 @@ def keyrelay(job: Job) -> None:
     profile = SmtpProfile(HOST, job.port, job.starttls, SENDER, "PKI")
     trust = _keyrelay_trust(job.authority)
     terms = Terms(trust, Tokens(trust.for_http), HELLO)
-    envelope, message = Envelope(SENDER, (RECIPIENT,)), content()
+    envelope, message = Envelope(SENDER, (RECIPIENT,)), Content(content())
 
     async def send() -> None:
         session = await open_session(profile, NoSignIn(), terms)

@@ -15,6 +15,7 @@ from datetime import datetime
 from email.utils import format_datetime
 
 from keyrelay.errors import BadInput, Violation
+from keyrelay.relay.model import Content
 from keyrelay.secrets.model import has_control
 
 _LINE = 76  # characters of a header line that holds an encoded word (RFC 2047 section 2); the others may have 78
@@ -63,11 +64,11 @@ class Message:
 class Built:
     """The bytes of a message, and what the relay must offer to take them.
 
-    Lines of ``content`` end with CRLF, the last one too, and have at most 998 octets; dots are not yet doubled.
-    ``needs_smtputf8``: an address has characters outside ASCII (RFC 6531); only then the content has.
+    Lines of ``content`` have at most 998 octets. ``needs_smtputf8``: an address has characters outside ASCII (RFC
+    6531); only then the content has.
     """
 
-    content: bytes
+    content: Content
     needs_smtputf8: bool
 
 
@@ -115,7 +116,7 @@ def build(message: Message) -> Built:
         "MIME-Version: 1.0",
     ]
     content = "\r\n".join(head).encode() + b"\r\n" + _body(message)
-    return Built(content, needs_smtputf8=not all(address.isascii() for address in (sender, *recipients)))
+    return Built(Content(content), needs_smtputf8=not all(address.isascii() for address in (sender, *recipients)))
 
 
 # --- What may be said ----------------------------------------------------------------------------------------

@@ -119,6 +119,21 @@ def failed(stage: Stage, kind: Kind, *, reply: Reply | None = None, detail: str 
     return StageFailed(Evidence(stage, kind, reply, detail, facts))
 
 
+class Content(bytes):
+    """A message whose lines end with CRLF, the last one too, and that has no other CR or LF. Dots are not doubled.
+
+    Looked at once, however often it is sent: SMTP smuggling begins with any other line end. Raises ValueError.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, octets: bytes) -> Content:
+        ends = octets.count(b"\r\n")
+        if not (ends == octets.count(b"\n") == octets.count(b"\r") and octets.endswith(b"\r\n")):
+            raise ValueError("a message needs CRLF line ends, and nothing else")
+        return super().__new__(cls, octets)
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """Who a message is from and who gets it, as the relay is told (RFC 5321 section 2.3.1)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections import deque
 
@@ -11,7 +10,7 @@ from keyrelay.relay.model import Reply
 
 _LONGEST_LINE = 4096  # RFC 5321 section 4.5.3.1.5 asks for 512
 _MOST_LINES = 256
-_CODE = re.compile(rb"[2-5][0-9]{2}")
+_CODES = {b"%d" % code: code for code in range(200, 600)}
 _PIECE = 256 * 1024
 _REFUSALS = 400
 _GOODBYE_SECONDS = 1.0
@@ -73,28 +72,21 @@ class Wire(asyncio.Protocol):
                 self._wake()
 
     def _read(self, data: bytes) -> None:
-        start = 0
-        while (end := data.find(b"\n", start)) >= 0:
-            self._line(data[start:end].rstrip(b"\r"))
-            start = end + 1
-        self._rest = data[start:]
+        *lines, self._rest = data.split(b"\n")
+        for line in lines:
+            self._line(line.rstrip(b"\r"))
         if len(self._rest) > _LONGEST_LINE or data[:2] in {b"\x16\x03", b"\x15\x03"}:
             raise NotSmtp(_looks_like(data))
 
     def _line(self, line: bytes) -> None:
-        code, mark = line[:3], line[3:4]
-        if (
-            not _CODE.fullmatch(code)
-            or mark not in b" -"
-            or len(line) > _LONGEST_LINE
-            or len(self._lines) >= _MOST_LINES
-        ):
+        code, mark = _CODES.get(line[:3]), line[3:4]
+        if code is None or mark not in b" -" or len(line) > _LONGEST_LINE or len(self._lines) >= _MOST_LINES:
             raise NotSmtp(_looks_like(line))
         text = line[4:].decode("utf-8", "replace").rstrip()
         if mark == b"-":
             self._lines.append(text)
         else:
-            self._replies.append(Reply(int(code), (*self._lines, text)))
+            self._replies.append(Reply(code, (*self._lines, text)))
             self._lines = []
 
     def eof_received(self) -> None:
