@@ -21,6 +21,10 @@ class Spread:
     def of(cls, values: Sequence[float]) -> Spread:
         return cls(median(values), min(values), max(values))
 
+    def text(self, form: str) -> str:
+        """For a cell of a table; ``form`` writes one number."""
+        return f"{form}\n{form} to {form}".format(self.median, self.low, self.high)
+
 
 def spread(rounds: Sequence[Round], name: str, figure: str) -> Spread:
     return Spread.of([each[name][figure] for each in rounds])

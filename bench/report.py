@@ -73,8 +73,8 @@ def _reads(results: Results) -> Table:
     for name in results.rounds[0]:
         table.add_row(
             name,
-            _text(spread(results.rounds, name, "requests_per_second"), "{:,.0f}"),
-            _text(ratio(results.rounds, name, BARE), "{:.2f}"),
+            spread(results.rounds, name, "requests_per_second").text("{:,.0f}"),
+            ratio(results.rounds, name, BARE).text("{:.2f}"),
             f"{ratio(results.rounds, name, PRISM).median:.1f}" if PRISM in results.rounds[0] else "",
             f"{spread(results.rounds, name, 'p99_microseconds').median / 1000:.1f}",
             f"{spread(results.rounds, name, _CPU).median:.1f}",
@@ -90,7 +90,7 @@ def _whole(results: Results) -> Table:
     for kind, label in (("first", "on an empty directory"), ("again", "on existing data")):
         runs = [run for run in results.starts if run["kind"] == kind]
         seconds, memory = (_spread_of(runs, key) for key in ("seconds", "memory"))
-        table.add_row(f"seconds from start to first 200, {label}", _text(seconds, "{:.2f}"))
+        table.add_row(f"seconds from start to first 200, {label}", seconds.text("{:.2f}"))
         table.add_row("  memory then", f"{memory.median / _MEGABYTE:.1f} MB")
     for when, memory in results.memory.items():
         table.add_row(f"memory {when}", f"{memory / _MEGABYTE:.1f} MB")
@@ -107,7 +107,3 @@ def _summary(rounds: Sequence[Round], name: str) -> dict[str, float]:
         "ratio_to_bare": ratio(rounds, name, BARE).median,
         "ratio_to_bare_by_processor": ratio(rounds, BARE, name, _CPU).median,
     }
-
-
-def _text(found: Spread, form: str) -> str:
-    return f"{form}\n{form} to {form}".format(found.median, found.low, found.high)

@@ -15,7 +15,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from figures import Round, Spread, ratio, spread
+from figures import Round, ratio, spread
 from relays import program
 from sending import SMTP_SOURCE
 
@@ -82,10 +82,10 @@ def _table(results: Results, way: str, names: Sequence[str], plain: str) -> Tabl
     for name in names:
         table.add_row(
             name.removesuffix(_STARTTLS),
-            _text(spread(results.rounds, name, _SPEED), "{:,.0f}"),
-            _text(ratio(results.rounds, name, SMTP_SOURCE, _SPEED), "{:.2f}"),
+            spread(results.rounds, name, _SPEED).text("{:,.0f}"),
+            ratio(results.rounds, name, SMTP_SOURCE, _SPEED).text("{:.2f}"),
             f"{ratio(results.rounds, name, plain, _SPEED).median:.2f}",
-            _text(spread(results.rounds, name, _CPU), "{:.0f}"),
+            spread(results.rounds, name, _CPU).text("{:.0f}"),
             f"{spread(results.rounds, name, 'relay_microseconds').median:.0f}",
         )
     return table
@@ -97,7 +97,3 @@ def _summary(rounds: Sequence[Round], name: str) -> dict[str, float]:
         "ratio_to_smtp_source": ratio(rounds, name, SMTP_SOURCE, _SPEED).median,
         "ratio_to_smtp_source_by_processor": ratio(rounds, SMTP_SOURCE, name, _CPU).median,
     }
-
-
-def _text(found: Spread, form: str) -> str:
-    return f"{form}\n{form} to {form}".format(found.median, found.low, found.high)

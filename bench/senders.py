@@ -52,7 +52,7 @@ def _trust(authority: Path) -> ssl.SSLContext:
 
 @cache
 def _keyrelay_trust(authority: Path | None) -> Any:
-    from keyrelay.relay.security import Trust
+    from keyrelay.network.trust import Trust
 
     return Trust(authorities=authority)
 

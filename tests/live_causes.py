@@ -22,16 +22,16 @@ import trustme
 
 from keyrelay.chaos.relay import ChaosRelay
 from keyrelay.chaos.script import Script
+from keyrelay.network.trust import Trust
 from keyrelay.profile.model import Anonymous, Authentication, Basic, OAuthClientCredentials, SmtpProfile
 from keyrelay.relay import connecting, detective
-from keyrelay.relay.diagnosis import Diagnoses, Order, Report
+from keyrelay.relay.diagnosis import Diagnoses, Finding, Order, Report
 from keyrelay.relay.model import Stage
 from keyrelay.relay.opening import Patience, Terms
-from keyrelay.relay.security import Trust
 from keyrelay.relay.token import Tokens
 from keyrelay.secrets.model import SecretText
 from odd_tls import authority
-from relaying import certificates
+from relaying import as_given, certificates
 from token_server import Answer, TokenServer, issues
 
 SENDER = "pki@example.org"
@@ -196,8 +196,13 @@ def speaking_tls(context: Callable[[], ssl.SSLContext]) -> Callable[[], Abstract
 # --- Playing a scene -----------------------------------------------------------------------------------------
 
 
-async def play(scene: Scene, directory: Path) -> Report:
-    """What the explained test finds. ``directory`` gets certificates."""
+async def play(
+    scene: Scene,
+    directory: Path,
+    finished: Callable[[Finding], None] = lambda _: None,
+    name_servers: tuple[str, ...] | None = (),
+) -> Report:
+    """What the explained test finds, and tells ``finished``. ``directory`` gets certificates."""
     async with AsyncExitStack() as stack:
         endpoint, bundle = await stand(scene, stack, directory)
         profile = SmtpProfile(
@@ -205,7 +210,8 @@ async def play(scene: Scene, directory: Path) -> Report:
         )
         terms = _terms(scene, directory, bundle)
         stack.push_async_callback(terms.tokens.close)
-        return await Diagnoses(terms, _as_given, ()).run(Order(profile, scene.mode, scene.recipient))
+        order = Order(profile, scene.mode, scene.recipient)
+        return await Diagnoses(terms, as_given(), name_servers).run(order, finished=finished)
 
 
 async def stand(scene: Scene, stack: AsyncExitStack, directory: Path) -> tuple[str, Path]:
@@ -245,7 +251,8 @@ async def _lead(scene: Scene, stack: AsyncExitStack, patch: pytest.MonkeyPatch) 
 
     async def look_up(host: str, port: int) -> list[tuple[Any, ...]]:
         await asyncio.sleep(0)
-        found = known.get(port, nowhere) if host == scene.host else socket.gaierror(socket.EAI_NONAME, "unknown")
+        local = host in {scene.host, "127.0.0.1"}  # a second look goes to the addresses that were found
+        found = known.get(port, nowhere) if local else socket.gaierror(socket.EAI_NONAME, "unknown")
         if isinstance(found, OSError):
             raise found
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", found)]
@@ -312,8 +319,3 @@ def _terms(scene: Scene, directory: Path, bundle: Path) -> Terms:
         allow_insecure_sign_in=scene.insecure,
         patience=patience(scene),
     )
-
-
-async def _as_given(source: Any, _field: str, _destination: str) -> SecretText:
-    assert isinstance(source, SecretText)
-    return source

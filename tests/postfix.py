@@ -220,14 +220,25 @@ class Postfix:
             chain
         )
 
+    def let_in(self, user: str, password: str) -> None:
+        """From now on this user may sign in with this password, and with no other."""
+        name, _, realm = user.partition("@")
+        _run("saslpasswd2", "-c", "-p", "-f", self._passwords, "-u", realm, name, given=password)
+
+    def shut_out(self, user: str) -> None:
+        name, _, realm = user.partition("@")
+        _run("saslpasswd2", "-d", "-f", self._passwords, "-u", realm, name)
+
+    @property
+    def _passwords(self) -> Path:
+        return self.directory / "passwords"
+
     def _keep_password(self) -> None:
-        file = self.directory / "passwords"
         sasl = self.directory / "config/sasl"  # where Debian's Postfix looks, whatever it is told
         sasl.mkdir()
-        (sasl / "smtpd.conf").write_text(_SASL.format(file=file))
-        name, _, realm = self.user.partition("@")
-        _run("saslpasswd2", "-c", "-p", "-f", file, "-u", realm, name, given=self.password)
-        shutil.chown(file, _OWNER)
+        (sasl / "smtpd.conf").write_text(_SASL.format(file=self._passwords))
+        self.let_in(self.user, self.password)
+        shutil.chown(self._passwords, _OWNER)
 
 
 class _NotStarted(AssertionError):

@@ -8,9 +8,11 @@ import functools
 import gc
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -19,11 +21,12 @@ import uvloop
 from keyrelay.chaos.certificates import Certificates
 from keyrelay.chaos.relay import ChaosRelay
 from keyrelay.chaos.script import Script
+from keyrelay.network.trust import Trust
 from keyrelay.profile.model import SUBMISSIONS_PORT, Anonymous, Authentication, SmtpProfile
 from keyrelay.relay import connecting
+from keyrelay.relay.credentials import Opener
 from keyrelay.relay.model import Envelope, Evidence, StageFailed
 from keyrelay.relay.opening import Patience, Terms, open_session
-from keyrelay.relay.security import Trust
 from keyrelay.relay.session import Session
 from keyrelay.relay.sign_in import Credentials, NoSignIn, PasswordSignIn
 from keyrelay.relay.token import Tokens
@@ -121,6 +124,12 @@ def profile(
 
 def password(user: str = USER, text: str = PASSWORD) -> PasswordSignIn:
     return PasswordSignIn(SecretText(user), SecretText(text))
+
+
+def as_given(*client_authentication: Any) -> Opener:
+    """Opens secrets that were given as texts; there is no store and no vault."""
+    nothing: Any = SimpleNamespace(clock=time.monotonic)
+    return Opener(nothing, nothing, nothing, *client_authentication)
 
 
 def envelope(*recipients: str, sender: str = "pki@example.org") -> Envelope:
@@ -231,15 +240,22 @@ async def answering(answer: Answer, greeting: bytes = b"220 odd.test ESMTP\r\n")
 @contextmanager
 def running(script: Script | None = None, **rules: Any) -> Iterator[ChaosRelay]:
     """A relay in a thread of its own, for servers that are no part of the caller's loop."""
-    made = relay(script, **rules)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    with beside(relay(script, **rules)) as made:
+        yield made
+
+
+@contextmanager
+def beside(made: ChaosRelay, loop: str = "asyncio") -> Iterator[ChaosRelay]:
+    """The same with a relay that is made already, on a loop of this kind."""
+    own = LOOPS[loop]()
+    thread = threading.Thread(target=own.run_forever, daemon=True)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(made.start(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(made.start(), own).result(20)
         yield made
     finally:
-        asyncio.run_coroutine_threadsafe(made.stop(), loop).result(20)
-        loop.call_soon_threadsafe(loop.stop)
+        asyncio.run_coroutine_threadsafe(made.stop(), own).result(20)
+        own.call_soon_threadsafe(own.stop)
         thread.join(20)
-        loop.close()
+        assert not thread.is_alive(), "the relay did not stop"
+        own.close()

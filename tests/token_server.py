@@ -164,6 +164,10 @@ class TokenServer:
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._stop.wait()
+        for listener in server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        for _ in range(3):  # a closed server would lose what it has just accepted
+            await asyncio.sleep(0)
         server.close()
         for task in self._serving:
             task.cancel()

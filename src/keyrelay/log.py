@@ -17,7 +17,10 @@ from typing import Any
 from keyrelay.errors import KeyrelayError
 
 # At DEBUG these print statements with their parameters, or bytes from the wire.
-_TALKATIVE = ("aiosqlite", "asyncpg", "sqlalchemy", "alembic", "asyncio", "httpx2", "httpcore2")
+_TALKATIVE = (
+    *("aiosqlite", "asyncpg", "sqlalchemy", "alembic", "asyncio", "httpx2", "httpcore2"),
+    *("botocore", "urllib3", "azure", "msal", "google"),
+)
 
 
 def start(level: str, form: str) -> None:

@@ -7,9 +7,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Self
 
@@ -21,15 +21,17 @@ from keyrelay.access.passwords import make_password
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
 from keyrelay.errors import MasterKeyMissing, SettingsInvalid, Unsuitable
+from keyrelay.network.trust import Trust
+from keyrelay.pam.backend import Backend, Means
+from keyrelay.pam.fetching import Patience, Vaults
+from keyrelay.pam.providers import ProviderKeeper
 from keyrelay.profile.keeper import ProfileKeeper
-from keyrelay.profile.model import SecretField
 from keyrelay.profile.rules import Rules
-from keyrelay.relay.security import Trust
 from keyrelay.relay.turnstile import Turnstile
 from keyrelay.secrets import master
 from keyrelay.secrets.keyring import Keyring
 from keyrelay.secrets.master import MasterKey
-from keyrelay.secrets.model import GivenSecret, SecretText
+from keyrelay.secrets.model import SecretText
 from keyrelay.settings import Settings
 from keyrelay.store.engine import open_store
 from keyrelay.store.model import Store
@@ -52,13 +54,13 @@ class Node:
     store: Store
     keyring: Keyring
     keeper: ProfileKeeper
+    providers: ProviderKeeper
     first_password: SecretText | None
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Open the store, the keys and, on first start, make the first user. Raises CannotStart."""
-        if settings.ca_bundle is not None or settings.relay_client_cert is not None:
-            _trust(settings).verified()  # better now than when mail is due
+        _check_certificates(settings)
         store = await open_store(settings)
         try:
             keyring = await _open_keyring(settings, store)
@@ -66,8 +68,9 @@ class Node:
         except BaseException:
             await store.close()
             raise
-        keeper = ProfileKeeper(store, keyring, secrets_kept=settings.history_secrets)
-        return cls(settings, store, keyring, keeper, password)
+        providers = ProviderKeeper(store, keyring, _backends(store, keyring))
+        keeper = ProfileKeeper(store, keyring, providers.confirm, secrets_kept=settings.history_secrets)
+        return cls(settings, store, keyring, keeper, providers, password)
 
     def application(self) -> Application:
         from keyrelay.api.app import Application
@@ -77,19 +80,41 @@ class Node:
         sign_in = SignIn(self.store, Throttle())
         turnstile = Turnstile(at_once=self.settings.tests_at_once, per_minute=self.settings.tests_per_minute)
         return Application(
-            Services(self.settings, self.store, self.keeper, rules, sign_in, turnstile, lambda: self.diagnoses)
+            Services(
+                self.settings,
+                self.store,
+                self.keeper,
+                rules,
+                self.providers,
+                self.vaults,
+                sign_in,
+                turnstile,
+                lambda: self.diagnoses,
+            )
         )
+
+    @cached_property
+    def vaults(self) -> Vaults:
+        """What fetches secrets from vaults."""
+        settings = self.settings
+        means = Means(
+            Trust(authorities=settings.ca_bundle).verified,
+            _vault_trust(settings).verified,
+            settings.pam_seconds,
+            allow_plain_http=settings.allow_insecure_sign_in,
+            secret_files=settings.secret_files,
+            secret_variables=settings.secret_variables,
+        )
+        patience = Patience(settings.pam_cache_seconds, settings.pam_stale_seconds)
+        return Vaults(self.providers, means, patience)
 
     @cached_property
     def diagnoses(self) -> Diagnoses:
         """What tests the profile; made when it is needed first, because it takes longer to import than all the rest."""
+        from keyrelay.relay.credentials import Opener
         from keyrelay.relay.diagnosis import Diagnoses
         from keyrelay.relay.opening import Terms
         from keyrelay.relay.token import Tokens
-        from keyrelay.secrets.resolve import resolve
-
-        async def open_secret(source: GivenSecret, field: SecretField, destination: str) -> SecretText:
-            return await resolve(self.store, self.keyring, source, field=field, destination=destination)
 
         trust = _trust(self.settings)
         terms = Terms(
@@ -97,14 +122,37 @@ class Node:
             Tokens(trust.for_http),
             self.settings.hello_name,
             allow_insecure_sign_in=self.settings.allow_insecure_sign_in,
-            client_authentication=self.settings.token_authentication,
         )
-        return Diagnoses(terms, open_secret, self.settings.name_servers)
+        opener = Opener(self.store, self.keyring, self.vaults, self.settings.token_authentication)
+        return Diagnoses(terms, opener, self.settings.name_servers)
 
     async def close(self) -> None:
         if "diagnoses" in self.__dict__:
             await self.diagnoses.close()
+        if "vaults" in self.__dict__:
+            await self.vaults.close()
         await self.store.close()
+
+
+def _check_certificates(settings: Settings) -> None:
+    """Raise TrustUnusable now, which is better than when mail is due."""
+    if settings.ca_bundle is not None or settings.relay_client_cert is not None:
+        _trust(settings).verified()
+    if settings.vault_client_cert is not None:
+        _vault_trust(settings).verified()
+
+
+def _backends(store: Store, keyring: Keyring) -> Callable[[], Mapping[str, Backend]]:
+    """The installed back ends, imported when somebody asks for them first: a start needs none."""
+
+    @cache
+    def load() -> Mapping[str, Backend]:
+        from keyrelay.pam import registry
+        from keyrelay.pam.local import LocalDb
+
+        return registry.load(LocalDb(store, keyring))
+
+    return load
 
 
 def _trust(settings: Settings) -> Trust:
@@ -112,6 +160,14 @@ def _trust(settings: Settings) -> Trust:
         authorities=settings.ca_bundle,
         client_certificate=settings.relay_client_cert,
         client_key=settings.relay_client_key,
+    )
+
+
+def _vault_trust(settings: Settings) -> Trust:
+    return Trust(
+        authorities=settings.ca_bundle,
+        client_certificate=settings.vault_client_cert,
+        client_key=settings.vault_client_key,
     )
 
 

@@ -97,6 +97,12 @@ def _hello_name(text: str) -> str:
     return text
 
 
+def _variable_prefix(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{1,63}", text, re.ASCII) or text.upper().startswith(PREFIX):
+        raise ValueError("must be the beginning of a name such as SMTP_, of two letters or more, and not our own")
+    return text
+
+
 def _name_servers(text: str) -> tuple[str, ...]:
     if text.lower() == "none":
         return ()
@@ -175,13 +181,16 @@ class Settings:
         default_text="no",
     )
     allow_insecure_sign_in: bool = _setting(
-        "Allow credentials to be sent to the relay or token endpoint over an unencrypted or unverified connection.",
+        "Allow credentials to be sent to the relay, the token endpoint or a vault over an unencrypted connection, and "
+        "to the relay over an unverified one.",
         _yes_or_no,
         False,
         default_text="no",
     )
     ca_bundle: Path | None = _setting(
-        "PEM file with authorities to trust beside the system's: for the relay and for the token endpoint.", Path, None
+        "PEM file with authorities to trust beside the system's: for the relay, the token endpoint and vaults.",
+        Path,
+        None,
     )
     relay_client_cert: Path | None = _setting(
         "PEM file with the certificate (and its chain) that keyrelay shows to a relay that asks for one.", Path, None
@@ -206,6 +215,38 @@ class Settings:
         _name_servers,
         None,
         default_text="the system's",
+    )
+    pam_seconds: int = _setting("How many seconds a vault may take to give a secret.", _number(1, 60), 10)
+    pam_cache_seconds: int = _setting(
+        "For how many seconds a secret from a vault is used again without asking. One that the relay refuses is asked "
+        "for anew at once.",
+        _number(0, 3600),
+        30,
+    )
+    pam_stale_seconds: int = _setting(
+        "For how many seconds after that it is still used while the vault cannot be reached; 0 for not at all.",
+        _number(0, 86_400),
+        0,
+    )
+    vault_client_cert: Path | None = _setting(
+        "PEM file with the certificate (and its chain) that keyrelay shows to vaults that ask for one, such as "
+        "CyberArk.",
+        Path,
+        None,
+    )
+    vault_client_key: Path | None = _setting(
+        "PEM file with the private key of that certificate, without a pass phrase.", Path, None
+    )
+    secret_files: Path | None = _setting(
+        "Directory whose files the provider type Mounted-File may read, such as a mounted Kubernetes secret.",
+        Path,
+        None,
+    )
+    secret_variables: str | None = _setting(
+        "How the names of the environment variables begin that the provider type Environment may read, such as "
+        "`SMTP_`.",
+        _variable_prefix,
+        None,
     )
     tests_at_once: int = _setting("How many tests and diagnoses each process runs at once.", _number(1, 100), 4)
     tests_per_minute: int = _setting("How many tests and diagnoses each user may start a minute.", _number(1, 1000), 10)
@@ -279,6 +320,8 @@ def read(environ: Mapping[str, str]) -> Settings:
         problems.append("KEYRELAY_TLS_CERT and KEYRELAY_TLS_KEY belong together")
     if values.get("relay_client_key") is not None and values.get("relay_client_cert") is None:
         problems.append("KEYRELAY_RELAY_CLIENT_KEY needs KEYRELAY_RELAY_CLIENT_CERT")
+    if values.get("vault_client_key") is not None and values.get("vault_client_cert") is None:
+        problems.append("KEYRELAY_VAULT_CLIENT_KEY needs KEYRELAY_VAULT_CLIENT_CERT")
     if values.get("self_signed") and values.get("tls_cert") is not None:
         problems.append("KEYRELAY_SELF_SIGNED and KEYRELAY_TLS_CERT exclude each other")
     if problems:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,38 +16,8 @@ from keyrelay.chaos.script import Script
 from keyrelay.relay.diagnosis import Seconds
 from keyrelay.relay.opening import Patience
 from live import LiveServer
+from relaying import beside
 from token_server import TokenServer
-
-
-class RelayThread:
-    """A chaos relay that runs until ``stop``."""
-
-    def __init__(self, script: Script, certificates: Certificates) -> None:
-        self.relay = ChaosRelay(script, certificates=certificates)
-        self._ready, self._stop = threading.Event(), asyncio.Event()
-        self._runner = asyncio.Runner()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(20)
-
-    def stop(self) -> None:
-        """Listen no more, and cut every connection."""
-        if self._thread.is_alive():
-            self._runner.get_loop().call_soon_threadsafe(self._stop.set)
-            self._thread.join(20)
-            assert not self._thread.is_alive(), "the relay did not stop"
-
-    def _run(self) -> None:
-        with self._runner:
-            self._runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        try:
-            await self.relay.start()
-        finally:
-            self._ready.set()
-        await self._stop.wait()
-        await self.relay.stop()
 
 
 class Relays:
@@ -56,24 +25,28 @@ class Relays:
 
     def __init__(self, certificates: Certificates) -> None:
         self._certificates = certificates
-        self._threads: dict[int, RelayThread] = {}
+        self._started: list[ChaosRelay] = []
+        self._running: dict[int, ExitStack] = {}
 
     def __call__(self, script: Script | None = None, **rules) -> ChaosRelay:
-        thread = RelayThread(script or Script(**rules), self._certificates)
-        self._threads[id(thread.relay)] = thread
-        return thread.relay
+        relay = ChaosRelay(script or Script(**rules), certificates=self._certificates)
+        running = self._running[id(relay)] = ExitStack()
+        running.enter_context(beside(relay))
+        self._started.append(relay)
+        return relay
 
     def stop(self, relay: ChaosRelay) -> None:
-        self._threads[id(relay)].stop()
+        """Listen no more, and cut every connection."""
+        self._running[id(relay)].close()
 
     @property
     def connections(self) -> int:
         """Connections ever opened to any of them."""
-        return sum(thread.relay.connections for thread in self._threads.values())
+        return sum(relay.connections for relay in self._started)
 
     def stop_all(self) -> None:
-        for thread in self._threads.values():
-            thread.stop()
+        for running in self._running.values():
+            running.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
-"""The conformance list of the contract (8.3), one section for each of its points that the SMTP component has.
+"""The conformance list of the contract (8.3), one section for each of its points.
 
-Points 14 and 19 belong to PAM providers and lists. What sends mail (7, 8) is checked here up to the sending.
+What sends mail (7, 8) is checked here up to the sending; what real clients of the PAM API send is replayed in
+tests/api/test_pam_clients.py.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 import httpx2
 import pytest
+from pam_kit import PROVIDERS, TYPES, VAULT, basic, body, entries, entry, local, oauth, provider, type_named, vault
 
 from keyrelay.api import wire_v1, wire_v2
 from keyrelay.profile.keeper import UNCONFIGURED
@@ -133,6 +135,15 @@ def test_04_version_1_shows_the_literal_for_a_user_name_kept_in_a_pam():
     assert (wire_v2.response(snapshot).relay_username, wire_v2.response(snapshot).relay_password) == (shown, shown)
 
 
+def test_04_a_user_name_put_as_a_reference_shows_as_the_literal_in_version_1(server):
+    server.put_v2(basic(provider(server))).raise_for_status()
+    before = server.get_v2()
+    old = server.get_v1()
+    assert old["RelayUsername"] == "UnsupportedPAMSecret"
+    assert_error(server.put_v1({**old, "RelayPassword": "x"}), 400, "RelayUsername", "UnsupportedPAMSecret")
+    assert server.get_v2() == before
+
+
 def test_04_the_literal_is_refused_in_a_version_1_put_and_nothing_changes(server):
     server.put_v2(BASIC)
     before = server.get_v2()
@@ -151,6 +162,22 @@ def test_05_no_answer_holds_a_hidden_secret_or_differs_with_its_length(server, p
         put = server.put_v2({**profile, field: {"SecretValue": secret}})
         assert put.json()[field] is None
         seen.add((put.content, server.get(SMTP, headers=V1).content, server.get(SMTP, headers=V2).content))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("profile", [basic, oauth])
+def test_05_no_answer_differs_with_a_secret_that_is_in_a_pam(server, profile):
+    number, seen = provider(server), set()
+    for field in ("smtp-user", "smtp-pass", "client", "client-secret"):
+        entry(server, number, field, "s")
+    for secret in ("t", "a longer secret" * 20):
+        for field in ("smtp-pass", "client-secret"):
+            answer = server.put(entries(number), json={"SecretName": field, "SecretValue": secret})
+            assert answer.json() == {"ProviderId": number, "SecretName": field, "Description": None}
+        put = server.put_v2(profile(number))
+        assert put.status_code == 200, put.text
+        places = [(SMTP, V1), (SMTP, V2), (PROVIDERS, V1), (PROVIDERS, V2), (entries(number), V1)]
+        seen.add((put.content, *(server.get(path, headers=version).content for path, version in places)))
     assert len(seen) == 1
 
 
@@ -223,10 +250,14 @@ def test_09_an_identity_without_a_role_and_one_without_the_right_are_told_apart(
 # --- 10 ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("provider", [1, "1"])
-def test_10_a_provider_may_be_a_number_or_its_digits(module_server, provider):
-    body = {**BASIC, "RelayPassword": {"Provider": provider, "Parameters": {"SecretName": "x"}}}
-    assert_error(module_server.put_v2(body), 400, "PAM provider 1 does not exist", code="0xA0110002")
+@pytest.mark.parametrize("spell", [int, str])
+def test_10_a_provider_may_be_a_number_or_its_digits(server, spell):
+    number = provider(server)
+    put = server.put_v2({**BASIC, "RelayPassword": {**local(number), "Provider": spell(number)}})
+    assert put.status_code == 200, put.text
+    assert put.json()["RelayPassword"] == {"SecretValue": None, **local(number)} | {"Provider": number}
+    other = {**BASIC, "RelayPassword": local(spell(number + 1))}
+    assert_error(server.put_v2(other), 400, f"PAM provider {number + 1} does not exist", code="0xA0110002")
 
 
 def test_10_a_secret_that_is_both_stored_and_a_reference_is_refused(module_server):
@@ -264,6 +295,13 @@ def test_12_a_body_of_null_does_not_disturb_a_get(module_server):
     for content in (b"null", b'{"Host":"x"}', b"not json"):
         answer = module_server.request("GET", SMTP, content=content, headers=headers)
         assert (answer.status_code, answer.content) == (200, plain.content)
+
+
+def test_12_a_body_of_null_does_not_disturb_a_delete(server):
+    number = provider(server)
+    headers = {**V1, "content-type": "application/json"}
+    assert server.request("GET", f"{PROVIDERS}/{number}", content=b"null", headers=headers).json()["Id"] == number
+    assert server.request("DELETE", f"{PROVIDERS}/{number}", content=b"null", headers=headers).status_code == 204
 
 
 # --- 13 ------------------------------------------------------------------------------------------------------
@@ -307,6 +345,36 @@ def test_13_every_kind_of_json_is_read_and_so_is_a_body_without_a_type(server, m
     answer = server.put(SMTP, content=content, headers=headers)
     assert answer.status_code == 200, answer.text
     assert (answer.json()["Port"], answer.json()["UseSSL"]) == (25, True)
+
+
+# --- 14 ------------------------------------------------------------------------------------------------------
+
+
+def test_14_a_provider_is_made_with_200_and_deleted_with_204_unless_it_is_in_use(server):
+    made = server.post(PROVIDERS, json=body(server, "Local secrets"))
+    number = made.json()["Id"]
+    assert (made.status_code, server.put_v2(basic(number)).status_code) == (200, 200)
+    for version in (V1, V2):
+        used = server.request("DELETE", f"{PROVIDERS}/{number}", headers=version)
+        assert_error(used, 400, "relay username of the SMTP profile", "relay password of the SMTP profile")
+    server.put_v2(ANONYMOUS).raise_for_status()
+    gone = server.request("DELETE", f"{PROVIDERS}/{number}")
+    assert (gone.status_code, gone.content) == (204, b"")
+    assert_error(server.get(f"{PROVIDERS}/{number}"), 404)
+
+
+def test_14_an_entry_and_a_type_are_not_deleted_while_they_are_in_use(server):
+    number = provider(server, "Local secrets")
+    entry(server, number, "smtp-pass")
+    server.put_v2(basic(number)).raise_for_status()
+    path, query = entries(number), {"secretName": "smtp-pass"}
+    assert_error(server.request("DELETE", path, params=query), 400, "relay password of the SMTP profile")
+    kind = type_named(server, "LocalDB")["Id"]
+    assert_error(server.request("DELETE", f"{TYPES}/{kind}"), 400, "Local secrets")
+    server.put_v2(ANONYMOUS).raise_for_status()
+    assert server.request("DELETE", path, params=query).status_code == 204
+    assert server.request("DELETE", f"{PROVIDERS}/{number}").status_code == 204
+    assert server.request("DELETE", f"{TYPES}/{kind}").status_code == 204
 
 
 # --- 15 ------------------------------------------------------------------------------------------------------
@@ -368,6 +436,37 @@ def test_18_a_change_without_the_requested_with_header_passes_with_basic(server)
     assert server.put(SMTP, json=ANONYMOUS).status_code == 200
 
 
+# --- 19 ------------------------------------------------------------------------------------------------------
+
+
+def test_19_plain_and_prefixed_list_parameters_give_the_same_result(server):
+    for name in ("a", "b", "c"):
+        provider(server, name)
+    vault(server, "d")
+    asked = {
+        "QueryString": 'Name -ne "b"',
+        "PageReturned": "1",
+        "ReturnLimit": "2",
+        "SortField": "Name",
+        "SortAscending": "1",
+    }
+    answers = {
+        server.get(PROVIDERS, params={prefix + key: value for key, value in asked.items()}).content
+        for prefix in ("", "pq.")
+    }
+    assert len(answers) == 1
+    found = server.get(PROVIDERS, params=asked).json()
+    assert [each["Name"] for each in found] == ["d", "c"]
+    assert found[0]["ProviderType"]["Name"] == VAULT
+
+
+@pytest.mark.parametrize("key", ["SortField", "pq.sortField"])
+def test_19_an_unknown_sort_field_is_refused_and_named(module_server, key):
+    number = provider(module_server, f"For {key}")
+    for path in (PROVIDERS, entries(number)):
+        assert_error(module_server.get(path, params={key: "Nonsense"}), 400, "Nonsense", code="0xA011004A")
+
+
 # --- 20 ------------------------------------------------------------------------------------------------------
 
 
@@ -375,6 +474,16 @@ def test_18_a_change_without_the_requested_with_header_passes_with_basic(server)
 def test_20_both_spellings_of_the_modify_permission_allow_a_put(server, held):
     server.add_user("changer", "long enough 1", held)
     assert server.put_v2(ANONYMOUS, auth=("changer", "long enough 1")).status_code == 200
+
+
+def test_20_both_spellings_do_for_a_profile_that_uses_a_provider_and_none_replaces_the_right_to_read_it(server):
+    number = provider(server)
+    for spelled in ("/system_settings/modify/", "/system_setting/modify/"):
+        without, user = (f"{name}{len(spelled)}" for name in ("without", "user"))
+        server.add_user(without, "long enough 1", spelled)
+        server.add_user(user, "long enough 1", spelled, f"/pam/read/{number}/")
+        assert_error(server.put_v2(basic(number), auth=(without, "long enough 1")), 403, f"/pam/read/{number}/")
+        assert server.put_v2(basic(number), auth=(user, "long enough 1")).status_code == 200
 
 
 # --- 21 ------------------------------------------------------------------------------------------------------

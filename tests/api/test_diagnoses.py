@@ -198,11 +198,21 @@ def test_without_a_profile_there_is_nothing_to_test_unless_one_is_given(sqlite_s
 # --- How far it goes -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("headers", [{}, {"content-type": "application/x-www-form-urlencoded"}], ids=str)
+def test_an_empty_body_tests_the_stored_profile_as_an_empty_object_does(module_server, relay, headers):
+    relay = relay()
+    module_server.put(PROFILE, json=plain(relay)).raise_for_status()
+    report = module_server.post(DIAGNOSES, content=b"", headers=headers)
+    assert report.status_code == 200, report.text
+    assert verdicts(report.json()) == verdicts(diagnose(module_server))
+    assert (report.json()["verdict"], report.json()["mode"], relay.connections) == ("ok", "connect", 2)
+
+
 def test_without_a_recipient_it_ends_when_signed_in(trusting_server, basic_relay):
     report = diagnose(trusting_server, profile=basic(basic_relay))
     assert (report["mode"], report["recipient"], report["message_id"]) == ("connect", None, None)
     assert {stage for stage, verdict in verdicts(report).items() if verdict == "skipped"} == {
-        *("token", "sender", "recipient", "data")
+        *("vault", "token", "sender", "recipient", "data")
     }
     assert stage_of(report, "data")["learned"]["why"] == "Not part of this test."
     assert "AUTH" in verbs(basic_relay)
@@ -282,8 +292,8 @@ def test_the_report_has_every_stage_once_with_what_was_learned_and_said(trusting
     assert sorted(verdicts(report)) == sorted(STAGES)
     assert len(report["stages"]) == len(STAGES)
     for stage in report["stages"]:
-        assert list(stage) == ["stage", "verdict", "milliseconds", "learned", "dialogue", "cause"]
-        assert stage["verdict"] == ("skipped" if stage["stage"] == "token" else "ok")
+        assert list(stage) == ["stage", "verdict", "milliseconds", "learned", "dialogue", "reply", "cause"]
+        assert stage["verdict"] == ("skipped" if stage["stage"] in {"vault", "token"} else "ok")
         assert stage["milliseconds"] >= 0
         assert stage["cause"] is None
         assert all(line[:2] in {"> ", "< "} for line in stage["dialogue"])
@@ -309,6 +319,8 @@ def test_a_failure_is_explained_where_it_happened_and_what_was_not_reached_is_na
     assert failed["cause"] == report["cause"]
     assert list(report["cause"]) == ["id", "sentence", "remedy", "retry", "more"]
     assert failed["dialogue"][-1] == "< 550 5.7.60 you may not send as this address"
+    assert failed["reply"] == {"code": 550, "enhanced": "5.7.60", "lines": ["5.7.60 you may not send as this address"]}
+    assert {stage["stage"] for stage in report["stages"] if stage["reply"] is not None} == {"sender"}
     assert [verdicts(report)[stage] for stage in ("hello", "recipient", "data")] == ["ok", "skipped", "skipped"]
     assert stage_of(report, "data")["learned"]["why"] == "An earlier stage failed."
 
@@ -391,8 +403,8 @@ def test_events_come_while_the_test_is_under_way(trusting_server, relay):
     body = {"profile": plain(stalled), "recipient": RECIPIENT}
     with trusting_server.client.stream("POST", DIAGNOSES, json=body, headers=EVENTS) as answer:
         events = events_of(answer.iter_lines())
-        early = [next(events) for _ in range(7)]
-        assert [stage["stage"] for _, stage in early] == [*STAGES[:7]]
+        early = [next(events) for _ in range(8)]
+        assert [stage["stage"] for _, stage in early] == [*STAGES[:8]]
         assert stalled.open == 1
         relay.stop(stalled)  # and only now the rest can be known
         *late, (last, report) = list(events)

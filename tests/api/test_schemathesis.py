@@ -8,7 +8,7 @@ from keyrelay.api import openapi
 
 CHECKS = {
     "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx"]},
-    "negative_data_rejection": {"expected-statuses": [400, 412, 413, 415]},
+    "negative_data_rejection": {"expected-statuses": [400, 404, 412, 413, 415]},
     # The rules for names and addresses say more than a schema can.
     "positive_data_acceptance": {"enabled": False},
     # It guesses passwords until it is slowed down; test_documents.py looks at sign-in.

@@ -231,6 +231,14 @@ def test_an_error_of_the_relay_on_several_lines_is_told_on_one(module_server, re
     assert "\n" not in message
 
 
+@each_version
+def test_what_the_sentence_repeats_is_not_told_again(module_server, relay, version):
+    relay = relay(replies={"mail": "503 5.5.1 Bad sequence of commands"})
+    message = assert_failed(ask(module_server, settings_of(relay), version))
+    assert message.count("503 5.5.1 Bad sequence of commands") == 1
+    assert "The relay said" not in message
+
+
 # --- TLS and signing in --------------------------------------------------------------------------------------
 
 
@@ -296,7 +304,8 @@ def test_08_a_token_endpoint_that_refuses_is_explained(trusting_server, token_se
     token_server.answer = refused(400, "invalid_client", "AADSTS7000215: Invalid client secret provided.")
     assert "client-secret-1" not in assert_failed(ask(trusting_server, oauth), "stage token", "client secret")
     token_server.answer = refused(400, "invalid_scope", "The scope mail.send is none of ours.")
-    assert_failed(ask(trusting_server, oauth), "stage token", "Scope")
+    message = assert_failed(ask(trusting_server, oauth), "stage token", "Scope")
+    assert "The token endpoint said: invalid_scope: The scope mail.send is none of ours. " in message
 
 
 # --- The body's settings, and nothing else -------------------------------------------------------------------

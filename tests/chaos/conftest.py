@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 import pytest
-import uvloop
 
 from keyrelay.chaos.certificates import Certificates
 from keyrelay.chaos.relay import ChaosRelay
 from keyrelay.chaos.script import Script
-
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+from relaying import beside
 
 
 class Talk:
@@ -90,47 +86,16 @@ class Talk:
         self.socket.close()
 
 
-@contextmanager
-def running(script: Script, loop: str = "asyncio", **more) -> Iterator[ChaosRelay]:
-    relay = ChaosRelay(script, **more)
-    ready, stop = threading.Event(), asyncio.Event()
-    runner = asyncio.Runner(loop_factory=LOOPS[loop])
-
-    async def serve() -> None:
-        try:
-            await relay.start()
-        finally:
-            ready.set()
-        await stop.wait()
-        await relay.stop()
-
-    def run() -> None:
-        with runner:
-            runner.run(serve())
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    assert ready.wait(20)
-    try:
-        yield relay
-    finally:
-        runner.get_loop().call_soon_threadsafe(stop.set)
-        thread.join(20)
-        assert not thread.is_alive(), "the relay did not stop"
-
-
 @pytest.fixture
-def relay(request) -> Iterator[Callable[..., ChaosRelay]]:
+def relay() -> Iterator[Callable[..., ChaosRelay]]:
     """Start relays by the arguments of a script; they stop at the end of the test."""
-    contexts = []
+    with ExitStack() as stack:
 
-    def start(script: Script | None = None, *, loop: str = "asyncio", certificates=None, **rules) -> ChaosRelay:
-        contexts.append(running(script or Script(**rules), loop, certificates=certificates))
-        return contexts[-1].__enter__()
+        def start(script: Script | None = None, *, loop: str = "asyncio", certificates=None, **rules) -> ChaosRelay:
+            made = ChaosRelay(script or Script(**rules), certificates=certificates)
+            return stack.enter_context(beside(made, loop))
 
-    yield start
-    for context in reversed(contexts):
-        context.__exit__(None, None, None)
+        yield start
 
 
 @pytest.fixture

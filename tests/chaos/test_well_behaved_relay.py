@@ -153,6 +153,19 @@ def test_a_chunk_without_recipients_is_read_and_refused(relay, talk):
     assert server.messages == []
 
 
+def test_a_chunk_on_its_way_when_every_recipient_is_refused_is_no_mistake(relay, talk):
+    server = relay(extensions=EVERYTHING, replies={"rcpt": "550 no"})
+    client = talk(server)
+    client.hello()
+    client.send(b"MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nBDAT 1\r\nxBDAT 1 LAST\r\ny")
+    assert [client.reply()[:3] for _ in range(4)] == ["250", "550", "503", "503"]
+    assert server.mistakes == []
+    assert client.ask("RSET").startswith("250")
+    client.send(b"MAIL FROM:<a@b.test>\r\nBDAT 1 LAST\r\nx")  # nobody was asked about
+    assert [client.reply()[:3] for _ in range(2)] == ["250", "503"]
+    assert len(server.mistakes) == 1
+
+
 def test_addresses_outside_ascii_and_binary_content_need_what_was_offered(relay, talk):
     server = relay(extensions=EVERYTHING)
     client = talk(server)

@@ -28,6 +28,15 @@ COMMANDS = [
     ("smtp", "history"),
     ("smtp", "restore"),
     ("smtp", "test"),
+    ("pam", "types"),
+    ("pam", "list"),
+    ("pam", "add"),
+    ("pam", "remove"),
+    ("pam", "try"),
+    ("pam", "entry", "list"),
+    ("pam", "entry", "add"),
+    ("pam", "entry", "set"),
+    ("pam", "entry", "remove"),
     ("chaos-relay",),
     ("keys", "rotate"),
 ]
@@ -71,10 +80,10 @@ def test_every_command_has_help_that_says_what_it_does(capsys, command):
 def test_the_help_lists_every_command_and_what_it_is_for(capsys):
     first = listed(run_keyrelay({}, "--help").stdout)  # in a new process, where no command has been imported yet
     assert set(first) == {command[0] for command in COMMANDS}
-    for group in {command[0] for command in COMMANDS if len(command) == 2}:
-        second = listed(help_of(capsys, group))
-        assert set(second) == {command[1] for command in COMMANDS if command[0] == group}
-        assert all(second.values())
+    for group in {command[:depth] for command in COMMANDS for depth in range(1, len(command))}:
+        inside = listed(help_of(capsys, *group))
+        assert set(inside) == {command[len(group)] for command in COMMANDS if command[: len(group)] == group}
+        assert all(inside.values())
     assert all(first.values()), f"without a word of explanation: {[name for name in first if not first[name]]}"
 
 

@@ -34,7 +34,7 @@ from live_causes import (
     nobody,
 )
 from relaying import certificates, running
-from token_server import TokenServer, issues, refused
+from token_server import TokenServer, issues, refused, signed
 
 ESCAPE = "\x1b"
 
@@ -77,7 +77,7 @@ def test_a_message_is_sent_and_every_stage_ticked(configured):
         done = configured.test("--to", RECIPIENT)
     assert (done.returncode, done.stderr) == (0, ""), done
     lines = done.stdout.splitlines()
-    assert marks(lines) == dict.fromkeys(STAGES, "✓") | {"token": "·"}
+    assert marks(lines) == dict.fromkeys(STAGES, "✓") | {"vault": "·", "token": "·"}
     assert lines[0] == f"Testing localhost, port {relay.port}, and mail {RECIPIENT}."
     assert lines[-1].startswith("It works. The relay has taken the message")
     assert_fit_for_people(done.stdout)
@@ -165,6 +165,47 @@ def test_a_token_that_is_not_issued_is_told_with_the_endpoint(configured, tmp_pa
     assert "token for 3600 s" in success.stdout
     assert (success.returncode, len(relay.messages)) == (0, 1)
     assert_fit_for_people(refusal.stdout + success.stdout)
+
+
+def test_a_refusal_on_several_lines_is_shown_whole(configured):
+    lines = ("550-5.7.26 This mail is unauthenticated.", "550-5.7.26 Set up SPF or DKIM.", "550 5.7.26 See there.")
+    with running(Script(replies={"rcpt": lines})) as relay:
+        configured.profile(RELAY, relay.port)
+        done = configured.test("--to", RECIPIENT)
+    said = done.stdout[done.stdout.index("The relay said: ") : done.stdout.index("What to do: ")]
+    assert re.sub(r"\n +", "\n", said) == (
+        "The relay said: 550 5.7.26 This mail is unauthenticated.\n5.7.26 Set up SPF or DKIM.\n5.7.26 See there.\n"
+    )
+    assert_fit_for_people(done.stdout)
+
+
+def test_what_a_remedy_refers_to_is_printed(configured, tmp_path):
+    script = Script(starttls=True, auth=("XOAUTH2",), users=USERS)
+    scene = replace(SIGNED_IN, client_secret="Xk4-vQz7-Jw2")
+    with running(script) as relay, TokenServer(tmp_path) as provider:
+        configured.bundle = tmp_path / "both.pem"
+        configured.bundle.write_bytes(certificates().authority.read_bytes() + provider.authority.read_bytes())
+        configured.profile(scene, relay.port, provider.url)
+        provider.answer = refused(401, "invalid_client", "The client is not known here.")
+        unknown = configured.test().stdout
+        provider.answer = issues(signed(aud="https://mail.test", roles=["Mail.Send"], scp="a b"))
+        unwanted = configured.test().stdout
+    assert "HTTP 401" in unknown
+    assert re.search(r"^ +error: invalid_client$", unknown, re.MULTILINE)
+    assert re.search(r"^ +the token endpoint said: The client is not known here\.$", unknown, re.MULTILINE)
+    for fact in ("the token is for: https://mail.test", "its roles: Mail.Send", "its scopes: a, b"):
+        assert re.search(rf"^ +{fact}$", unwanted, re.MULTILINE), unwanted
+    assert re.search(r"^ +the relay explained: status 4\d\d", unwanted, re.MULTILINE), unwanted
+    assert re.search(r"^ +certificate: for localhost, .*, issued by CN=.*days left\)", unwanted, re.MULTILINE), unwanted
+    assert_fit_for_people(unknown + unwanted)
+
+
+def test_a_certificate_that_is_refused_is_printed_with_its_names(configured):
+    with running(Script(starttls=True, certificate="wrong_name")) as relay:
+        configured.profile(SIGNED_IN, relay.port)
+        done = configured.test()
+    assert re.search(r"^ +certificate: for .*, issued by CN=", done.stdout, re.MULTILINE), done.stdout
+    assert_fit_for_people(done.stdout)
 
 
 # --- For machines --------------------------------------------------------------------------------------------

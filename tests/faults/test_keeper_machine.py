@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from keyrelay.errors import ProfileChanged, SecretGone
 from keyrelay.profile.model import Basic, SmtpProfile
 from keyrelay.secrets.model import SecretText
-from keyrelay.secrets.resolve import resolve
 from keyrelay.secrets.rotation import rotate
+from keyrelay.secrets.stored import reveal as resolve
 from keyrelay.server import Node
 from keyrelay.settings import Settings
 from live import ADMIN_PASSWORD, migrated_sqlite

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from storm import Storm, marker_in, password_of
 
-from keyrelay.secrets.resolve import resolve
+from keyrelay.secrets.stored import reveal as resolve
 from keyrelay.server import Node
 from keyrelay.settings import Settings
 from live import ADMIN_PASSWORD, SMTP, V2, Command

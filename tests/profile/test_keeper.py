@@ -218,7 +218,7 @@ def test_a_damaged_secret_is_mended_by_putting_the_profile_anew(server):
 def test_a_change_that_meets_a_store_out_of_order_is_not_told_as_done(server, monkeypatch):
     replaced(server, basic())
 
-    async def fail(*_: Any) -> None:
+    async def fail(*_, **__) -> None:
         raise StoreUnavailable("The database does not answer.")
 
     monkeypatch.setattr("keyrelay.secrets.stored.erase_all_but", fail)

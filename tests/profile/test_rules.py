@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyrelay.errors import BadInput, SecretRequired, UnknownReference, Violation
+from keyrelay.profile.addresses import envelope_address
 from keyrelay.profile.draft import ProfileDraft, draft_of
 from keyrelay.profile.model import Anonymous, Basic, OAuthClientCredentials, RequestHeader, SmtpProfile
 from keyrelay.profile.rules import Rules, address
@@ -135,11 +136,19 @@ def test_addresses_of_real_networks_are_accepted(text):
         "a b@c.example",
         "A <a@b.example>",
         "a@b..c",
+        "=?x@example.org",
     ],
 )
 def test_what_is_no_address_is_refused_in_every_field_that_takes_one(text):
     for field in ("sender_account", "test_recipient"):
         assert {violation.field for violation in address(field, text)} == {field}
+
+
+@given(text=st.emails() | st.from_regex(r"[a-z=?.é_\[\]-]{1,9}@[a-z0-9é_.:\[\]-]{1,9}", fullmatch=True))
+def test_every_address_that_is_accepted_can_be_told_to_a_relay(text):
+    if not list(address("sender_account", text)):
+        told, _ = envelope_address(text)
+        assert told.rpartition("@")[0] == text.rpartition("@")[0]
 
 
 @pytest.mark.parametrize("field", ["host", "sender_account", "sender_name", "token_endpoint", "scope", "audience"])

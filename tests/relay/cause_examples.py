@@ -24,6 +24,7 @@ RELAY = Surroundings(
 )
 ANONYMOUS = replace(RELAY, port=25, security=OFFERED, sign_in="anonymous", token_endpoint=None)
 ON_465 = replace(RELAY, port=465, security=IMPLICIT)
+IN_CLEAR_TEXT = replace(RELAY, security=OFFERED)
 OAUTH = replace(RELAY, host="smtp.office365.com", sign_in="oauth_client_credentials")
 GMAIL = replace(RELAY, host="smtp.gmail.com")
 SES = replace(RELAY, host="email-smtp.us-east-1.amazonaws.com")
@@ -68,6 +69,7 @@ REACHING = [
     seen("host-without-address", "resolve", "no_address"),
     seen("dns-unavailable", "resolve", "dns_unavailable"),
     seen("dns-unavailable", "resolve", "timeout"),
+    seen("name-waits-for-others", "resolve", "dns_busy"),
     seen("microsoft-port-465", "connect", "timeout", around=replace(OAUTH, port=465, security=IMPLICIT)),
     seen("port-25-blocked", "connect", "timeout", around=ANONYMOUS),
     seen("connect-timed-out", "connect", "timeout"),
@@ -117,8 +119,8 @@ IN_TLS = [
     seen("starttls-not-offered", "tls", "not_offered", "STARTTLS", offered=["8BITMIME", "PIPELINING"]),
     seen("starttls-not-offered", "tls", "not_offered", "STARTTLS", replace(RELAY, port=25, better_port=465)),
     said("starttls-first", "sender", "530 5.7.0 Must issue a STARTTLS command first", ANONYMOUS),
-    said("starttls-first", "auth", "530 A SSL/TLS-connection is required for authentication."),
-    said("encryption-required-for-sign-in", "auth", "538 5.7.11 Encryption needed for this mechanism"),
+    said("starttls-first", "auth", "530 A SSL/TLS-connection is required for authentication.", IN_CLEAR_TEXT),
+    said("encryption-required-for-sign-in", "auth", "538 5.7.11 Encryption needed for this mechanism", IN_CLEAR_TEXT),
     said("starttls-unavailable", "tls", "454 4.7.0 TLS not available due to local problem"),
     said("starttls-refused", "tls", "502 5.5.1 Error: command not implemented"),
     seen("starttls-injected", "tls", "injected", "SMTP in the clear"),
@@ -159,6 +161,7 @@ IN_TLS = [
 TOKENS = [
     seen("token-host-unknown", "token", "name_unknown", around=OAUTH),
     seen("token-dns-unavailable", "token", "dns_unavailable", around=OAUTH),
+    seen("token-name-waits-for-others", "token", "dns_busy", around=OAUTH),
     seen("token-connection-refused", "token", "refused", around=OAUTH),
     seen("token-unreachable", "token", "unreachable", around=OAUTH),
     seen("token-timed-out", "token", "timeout", around=OAUTH),
@@ -372,12 +375,30 @@ SIGNING_IN = [
         "auth",
         "535 5.7.139 Authentication unsuccessful, the user credentials were incorrect. [PH0PR07CA0004.outlook.com]",
     ),
+    said(
+        "microsoft-permission-missing",
+        "auth",
+        "535 5.7.3 Authentication unsuccessful [FR0P281CA0001.DEUP281.PROD.OUTLOOK.COM]",
+        OAUTH,
+        format="jwt",
+        audience=["https://outlook.office365.com"],
+        roles=["IMAP.AccessAsApp", "POP.AccessAsApp"],
+    ),
+    said("microsoft-permission-missing", "auth", "535 5.7.139 Authentication unsuccessful", OAUTH, format="jwt"),
     said("microsoft-sign-in-blocked", "auth", "535 5.7.139 Authentication unsuccessful"),
     said(
         "microsoft-token-refused",
         "auth",
         "535 5.7.3 Authentication unsuccessful [FR0P281CA0001.DEUP281.PROD.OUTLOOK.COM]",
         OAUTH,
+    ),
+    said(
+        "microsoft-token-refused",
+        "auth",
+        "535 5.7.3 Authentication unsuccessful",
+        OAUTH,
+        format="jwt",
+        roles=["SMTP.SendAsApp"],
     ),
     said("exchange-credentials-wrong", "auth", "535 5.7.3 Authentication unsuccessful"),
     said("account-locked", "auth", "535 5.7.8 Error: authentication failed: user account is disabled"),
@@ -418,6 +439,7 @@ SIGNING_IN = [
     ),
     said("password-transition-needed", "auth", "432 4.7.12 A password transition is needed"),
     said("mechanism-refused", "auth", "504 5.7.4 Unrecognized authentication type"),
+    said("mechanism-refused", "auth", "530 5.7.0 Authentication required"),
     said("mechanism-refused", "auth", "503 AUTH command used when not advertised"),
     said("sign-in-temporarily-failed", "auth", "454 4.7.0 Temporary authentication failure: Connection lost to server"),
     said("token-not-accepted", "auth", "535 5.7.8 Error: authentication failed", OAUTH),
@@ -552,6 +574,8 @@ ENVELOPES = [
         OAUTH,
     ),
     said("mailbox-full", "recipient", "552 5.2.2 <admin@example.net>: Recipient address rejected: Mailbox is full"),
+    said("mailbox-storage-used-up", "recipient", "552 Requested mail action aborted: exceeded storage allocation"),
+    said("message-too-large", "data", "552 Requested mail action aborted: exceeded storage allocation"),
     said("mailbox-disabled", "recipient", "550 5.2.1 The email account that you tried to reach is disabled."),
     said(
         "recipient-unknown",
@@ -631,7 +655,20 @@ OTHERWISE = [
     seen("unexplained", "sender", "bad_key"),
 ]
 
+VAULTS = [
+    seen("vault-not-found", "vault", "not_found", "reading the secret: status 404"),
+    seen("vault-denied", "vault", "denied", "reading the secret: status 403"),
+    seen("vault-sealed", "vault", "sealed", "reading the secret: status 503"),
+    seen("vault-unreachable", "vault", "unreachable", "nobody listens there"),
+    seen("vault-timeout", "vault", "timeout", "no answer within 10 seconds"),
+    seen("vault-bad-answer", "vault", "bad_answer", "reading the secret: the answer is HTML"),
+    seen("vault-parameter-missing", "vault", "parameter_missing", "Key has no value"),
+    seen("vault-bad-parameter", "vault", "bad_parameter", "Host is not a URL such as https://vault.example.org"),
+    seen("vault-extra-missing", "vault", "extra_missing", "pip install keyrelay[aws]"),
+]
+
 EXAMPLES = [
+    *VAULTS,
     *REACHING,
     *IN_TLS,
     *TOKENS,

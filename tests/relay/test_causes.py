@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import get_args
 
 import pytest
-from cause_examples import ANONYMOUS, EXAMPLES, OAUTH, RELAY, Example, said, seen
+from cause_examples import ANONYMOUS, EXAMPLES, OAUTH, RELAY, Example, reply_of, said, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keyrelay import settings
+from keyrelay.network.failures import FailureKind
+from keyrelay.pam.backend import Problem
 from keyrelay.profile.model import TransportSecurity
 from keyrelay.relay.causes import CAUSES, Surroundings, explain
 from keyrelay.relay.causes.model import ALWAYS_KNOWN, DOING, FACTS, UNKNOWN, WORDS, fill
@@ -18,6 +20,7 @@ from keyrelay.relay.causes.page import page
 from keyrelay.relay.model import STAGES, Evidence, Kind, Reply
 
 KINDS = get_args(Kind)
+OF_VAULTS_ALONE = {*get_args(Problem)} - {*get_args(FailureKind)}
 OF_THE_RELAY_ALONE = {
     "reply",
     "not_smtp",
@@ -107,7 +110,7 @@ def test_every_cause_has_an_example():
 def test_the_words_for_a_case_have_no_gaps(example):
     explanation = explained(example)
     for text in (explanation.sentence, explanation.remedy):
-        assert not re.search(r"[{}\[\]]", text), text
+        assert not re.search(r"[{}\[\]]", text.replace("keyrelay[aws]", "")), text
         assert not re.search(r"\s\s|\s[.,;:)]|\(\)|None|: \.", text), text
         assert text == text.strip()
         assert not text.startswith("Otherwise")
@@ -124,6 +127,22 @@ def test_every_kind_at_every_stage_is_explained(stage, kind):
         assert "{" not in explanation.sentence + explanation.remedy
 
 
+@pytest.mark.parametrize(
+    ("stage", "reply"),
+    [
+        ("recipient", "550 5.7.10 The domain of this recipient requires TLS"),
+        ("data", "550 5.7.10 Encryption required: the receiver must use TLS"),
+        ("auth", "530 5.7.0 Must issue a STARTTLS command first"),
+        ("auth", "538 5.7.11 Encryption needed for this mechanism"),
+    ],
+)
+@pytest.mark.parametrize("security", [TransportSecurity.STARTTLS_REQUIRED, TransportSecurity.IMPLICIT_TLS])
+def test_nobody_is_told_to_encrypt_what_is_encrypted(stage, reply, security):
+    explanation = explain(Evidence(stage, "reply", reply_of(reply)), replace(RELAY, security=security))
+    assert "encrypted connection" not in explanation.sentence
+    assert not explanation.remedy.startswith("Switch UseSSL on")
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_there_is_an_explanation_made_for_every_network_failure_of_a_stage_that_waits_for_an_answer(stage):
     for kind in ("timeout", "closed"):
@@ -132,7 +151,7 @@ def test_there_is_an_explanation_made_for_every_network_failure_of_a_stage_that_
 
 
 def test_a_failure_at_the_token_endpoint_names_the_token_endpoint_and_not_the_relay():
-    for kind in set(KINDS) - OF_THE_RELAY_ALONE:
+    for kind in set(KINDS) - OF_THE_RELAY_ALONE - OF_VAULTS_ALONE:
         explanation = explain(Evidence("token", kind), OAUTH)
         assert explanation.cause.id != "unexplained", kind
         assert OAUTH.host not in explanation.sentence
@@ -162,6 +181,15 @@ def test_a_token_refused_by_exchange_is_not_called_a_wrong_password():
     refused = said("", "auth", "535 5.7.3 Authentication unsuccessful").evidence
     assert explain(refused, OAUTH).cause.id == "microsoft-token-refused"
     assert explain(refused, RELAY).cause.id == "exchange-credentials-wrong"
+
+
+def test_the_permission_that_a_token_does_not_hold_is_named_with_what_it_holds():
+    roles = ["Mail.Send", "Mail.Read"]
+    refused = said("", "auth", "535 5.7.3 no", format="jwt", audience=["https://graph.test"], roles=roles).evidence
+    assert explain(refused, OAUTH).sentence.endswith(
+        "SMTP.SendAsApp, without which no app may send. It is for https://graph.test. It holds Mail.Send, Mail.Read."
+    )
+    assert "the token has no role SMTP.SendAsApp" in page("")
 
 
 def test_the_port_that_the_detective_found_is_in_the_remedy():

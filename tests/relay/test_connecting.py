@@ -221,6 +221,14 @@ def test_a_host_is_looked_up_as_dns_writes_it(host, asked, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("host", "named"),
+    [("a.test.", "a.test"), ("B\u00fccher.test.", "xn--bcher-kva.test"), ("[::1]", "::1"), ("A.test", "A.test")],
+)
+def test_a_host_is_named_to_others_without_brackets_and_final_dot(host, named):
+    assert connecting.ascii_host(host) == named
+
+
+@pytest.mark.parametrize(
     ("problem", "kind"),
     [
         (socket.gaierror(socket.EAI_NONAME, "no such name"), "name_unknown"),

@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keyrelay.errors import BadInput, Violation
-from keyrelay.relay.message import Built, Message, build, envelope_address, new_message_id
+from keyrelay.profile.addresses import envelope_address
+from keyrelay.relay.message import Built, Message, build, new_message_id
 from keyrelay.secrets.model import has_control
 
 MESSAGE = Message(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from relaying import (
     USER,
     answering,
     both_loops,
+    certificates,
     envelope,
     evidence_of,
     implicit_tls_at,
@@ -27,6 +30,7 @@ from relaying import (
     profile,
     relay,
     run,
+    serving,
     session,
     terms,
     until,
@@ -342,6 +346,83 @@ def test_what_was_offered_before_tls_counts_no_more_after_it():
     run(main())
 
 
+def test_a_reply_is_cleaned_once(monkeypatch):
+    """It takes tens of milliseconds for a long one, in which nobody else is served."""
+    cleaned: list[str] = []
+    clean = Redactor.clean
+
+    def counted(redactor: Redactor, text: str) -> str:
+        cleaned.append(text)
+        return clean(redactor, text)
+
+    monkeypatch.setattr(Redactor, "clean", counted)
+    run(opened(Script(starttls=True, **SIGNED_IN), password(), use_ssl=True))
+    assert cleaned.count("AUTH PLAIN") == 2  # EHLO is said before TLS and within
+    assert cleaned.count("2.7.0 welcome") == 1
+
+
+def test_what_is_offered_within_tls_is_learned_there():
+    script = Script(starttls=True, auth_needs_tls=True, **SIGNED_IN)
+    stages = run(opened(script, password(), use_ssl=True))
+    assert "AUTH" not in learned(stages, "hello")["extensions"]
+    assert "AUTH" in learned(stages, "tls")["extensions"]
+    assert "STARTTLS" not in learned(stages, "tls")["extensions"]
+
+
+@asynccontextmanager
+async def second_hello(answer: bytes | None) -> AsyncIterator[int]:
+    """A relay that answers an EHLO within TLS like that, or not at all."""
+    context = certificates().server_context("good", client_ca=False, tls_version=None, asked_for=lambda _: None)
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 odd.test\r\n")
+        while line := await reader.readline():
+            if line.startswith(b"STARTTLS"):
+                writer.write(b"220 go on\r\n")
+                await writer.start_tls(context)
+            elif writer.get_extra_info("ssl_object") is None:
+                writer.write(b"250-odd.test\r\n250 STARTTLS\r\n")
+            elif answer is not None:
+                writer.write(answer)
+
+    async with serving(converse) as port:
+        yield port
+
+
+@both_loops
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(b"550 5.7.1 go away\r\n", "reply"), (None, "timeout"), (b"what?\r\n", "not_smtp")]
+)
+def test_a_second_hello_that_fails_is_told_as_such_and_tls_as_it_was(answer, kind, loop):
+    async def main() -> None:
+        transcript = Transcript(Redactor())
+        async with second_hello(answer) as port:
+            made = open_session(profile(port, use_ssl=True), ANONYMOUS, terms(reply=STALL), transcript)
+            evidence = await evidence_of(made)
+        assert (evidence.stage, evidence.kind) == ("hello", kind)
+        tls, hello = transcript.stages[-2:]
+        assert (tls.stage, tls.verdict, tls.learned["verified"]) == ("tls", "ok", True)
+        assert tls.dialogue == ("> STARTTLS", "< 220 go on")
+        assert (hello.stage, hello.verdict, hello.learned) == ("hello", "failed", {})
+        assert hello.dialogue[0] == "> EHLO client.test"
+
+    run(main(), loop)
+
+
+@both_loops
+def test_a_second_hello_in_which_time_is_up_is_where_it_was(loop):
+    async def main() -> None:
+        transcript = Transcript(Redactor())
+        async with second_hello(None) as port:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await open_session(profile(port, use_ssl=True), ANONYMOUS, terms(), transcript)
+        assert [(one.stage, one.verdict) for one in transcript.stages[-2:]] == [("tls", "ok"), ("hello", "failed")]
+        assert transcript.stages[-1].milliseconds > 100
+
+    run(main(), loop)
+
+
 # --- Cancelled -----------------------------------------------------------------------------------------------
 
 
@@ -395,7 +476,9 @@ def test_a_stage_that_is_cancelled_is_recorded_as_a_time_out(loop):
                     await open_session(profile(there.port), ANONYMOUS, terms(), transcript)
             await until(lambda: not there.open)
         last = transcript.stages[-1]
-        assert (last.stage, last.verdict, last.evidence) == ("hello", "failed", Evidence("hello", "timeout"))
+        assert (last.stage, last.verdict) == ("hello", "failed")
+        assert (last.evidence.stage, last.evidence.kind) == ("hello", "timeout")
+        assert last.evidence.facts["whole_test"] >= 0.2
 
     run(main(), loop)
 

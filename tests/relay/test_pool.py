@@ -151,6 +151,39 @@ def test_a_session_that_was_idle_for_too_long_is_not_used_again(loop):
 
 
 @both_loops
+@pytest.mark.parametrize("limits", [Limits(idle=0.2), Limits(age=0.2)], ids=["idle", "age"])
+def test_sessions_that_nobody_uses_again_are_said_goodbye_to_in_time(limits, loop):
+    async def main() -> None:
+        async with relay() as there:
+            pool = SessionPool(limits)
+            await asyncio.gather(*(send(pool, there.port) for _ in range(3)))
+            await asyncio.sleep(0.05)
+            await send(pool, there.port)
+            await until(lambda: not there.open)
+            assert sum(line == "QUIT" for _, line in there.commands) == there.connections
+            await pool.close()
+
+    run(main(), loop)
+
+
+@both_loops
+def test_a_session_that_has_time_left_is_kept_when_another_has_none(loop):
+    async def main() -> None:
+        async with relay() as there:
+            pool = SessionPool(Limits(idle=2.0))
+            async with pool.session(NOW, opener(there.port)) as late:
+                await send(pool, there.port)
+                await asyncio.sleep(1.0)
+                await late.send(envelope(), CONTENT)
+            await until(lambda: there.open == 1)
+            await send(pool, there.port)
+            assert there.connections == 2
+            await pool.close()
+
+    run(main(), loop)
+
+
+@both_loops
 def test_a_session_in_constant_use_is_not_idle(loop):
     async def main() -> None:
         async with relay() as there:
@@ -327,6 +360,22 @@ def test_a_pool_that_closes_while_messages_are_on_their_way_leaves_nothing_open(
         async with relay(delay=0.02) as there:
             pool = SessionPool()
             sending = [asyncio.create_task(send(pool, there.port)) for _ in range(4)]
+            await until(lambda: bool(there.commands))
+            await pool.close()
+            assert len(there.messages) == 4
+            assert sum(line == "QUIT" for _, line in there.commands) == 4
+            assert all(delivery.accepted for delivery in await asyncio.gather(*sending))
+            await until(lambda: not there.open)
+
+    run(main(), loop)
+
+
+@both_loops
+def test_a_pool_that_closes_lets_those_who_wait_for_a_place_have_theirs(loop):
+    async def main() -> None:
+        async with relay(delay=0.01) as there:
+            pool = SessionPool(Limits(sessions=1))
+            sending = [asyncio.create_task(send(pool, there.port)) for _ in range(3)]
             await until(lambda: bool(there.commands))
             await pool.close()
             assert all(delivery.accepted for delivery in await asyncio.gather(*sending))

@@ -12,17 +12,18 @@ from typing import Any
 import pytest
 import uvloop
 
+from keyrelay.network.trust import Trust
 from keyrelay.profile import model as profile_model
 from keyrelay.profile.model import Anonymous, Authentication, Basic, SmtpProfile
 from keyrelay.relay.diagnosis import Diagnoses, Mode, Order, Report
 from keyrelay.relay.model import Envelope, StageFailed
 from keyrelay.relay.opening import Terms, open_session
 from keyrelay.relay.pool import SessionPool
-from keyrelay.relay.security import Trust
 from keyrelay.relay.sign_in import NoSignIn, PasswordSignIn
 from keyrelay.relay.token import Tokens
 from keyrelay.secrets.model import SecretText
 from postfix import REFUSED, SIZE_LIMIT
+from relaying import as_given
 
 pytestmark = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 
@@ -45,11 +46,8 @@ def basic(postfix, password: str | None = None) -> Basic:
 @pytest.fixture
 def diagnose(postfix, loop: Callable[[], asyncio.AbstractEventLoop]):
     def run(given: SmtpProfile, recipient: str, mode: Mode = "message", *, trusted: bool = True) -> Report:
-        async def as_given(source: Any, _field: str, _destination: str) -> Any:
-            return source
-
         async def work() -> Report:
-            diagnoses = Diagnoses(terms(postfix, trusted=trusted), as_given, ())
+            diagnoses = Diagnoses(terms(postfix, trusted=trusted), as_given(), ())
             report = await diagnoses.run(Order(given, mode, recipient))
             await diagnoses.close()
             return report

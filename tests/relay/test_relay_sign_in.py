@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from keyrelay.chaos.relay import ChaosRelay
 from keyrelay.chaos.script import Script
-from keyrelay.relay.model import Evidence
+from keyrelay.network.trust import Trust
+from keyrelay.relay.model import Evidence, Reply
 from keyrelay.relay.opening import Patience, Terms, open_session
-from keyrelay.relay.security import Trust
 from keyrelay.relay.sign_in import TokenSignIn
 from keyrelay.relay.token import TokenRequest, Tokens
 from keyrelay.relay.transcript import Redactor, Transcript
@@ -21,6 +22,7 @@ from relaying import (
     CONTENT,
     PASSWORD,
     USER,
+    answering,
     both_loops,
     certificates,
     envelope,
@@ -324,6 +326,34 @@ def test_a_relay_that_repeats_the_credentials_does_not_get_them_into_the_report(
     run(main(), loop)
 
 
+@both_loops
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"])
+def test_a_relay_that_asks_for_ever_and_repeats_what_it_was_told_is_not_quoted(mechanism, loop, tokens, trusting):
+    """The text of a 334 is for the mechanism: it is never cleaned, and never shown."""
+    said: list[str] = []
+
+    def answer(line: bytes) -> bytes:
+        if line.startswith(b"EHLO"):
+            return f"250-odd.test\r\n250 AUTH {mechanism}\r\n".encode()
+        said.append(f"{PASSWORD} {TOKEN}")
+        return f"334 {PASSWORD} {TOKEN}\r\n".encode()
+
+    async def main() -> None:
+        made = replace(trusting(), allow_insecure_sign_in=True)
+        transcript = Transcript(Redactor())
+        async with answering(answer) as port:
+            credentials = by_token(tokens) if "OAUTH" in mechanism else password()
+            evidence = await evidence_of(open_session(profile(port), credentials, made, transcript))
+        await made.tokens.close()
+        assert (evidence.stage, evidence.kind, evidence.reply) == ("auth", "reply", Reply(334, ()))
+        assert len(said) == {"PLAIN": 1, "LOGIN": 3}.get(mechanism, 2)
+        shown = f"{evidence} {transcript.stages}"
+        assert PASSWORD not in shown
+        assert TOKEN not in shown
+
+    run(main(), loop)
+
+
 @pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
 def test_a_relay_that_repeats_the_token_does_not_get_it_into_the_report(mechanism, tokens, trusting):
     async def main() -> None:
@@ -334,5 +364,25 @@ def test_a_relay_that_repeats_the_token_does_not_get_it_into_the_report(mechanis
         for secret in (TOKEN, coded):
             for start in range(len(secret) - 5):
                 assert secret[start : start + 6].casefold() not in said
+
+    run(main())
+
+
+def test_a_relay_that_repeats_the_token_of_an_earlier_session_does_not_get_it_into_the_report(tokens, trusting):
+    async def main() -> None:
+        made = trusting()
+        signing_in = Script(starttls=True, auth=("XOAUTH2",), users={SENDER: TOKEN})
+        refusal = f"550 5.7.1 not with {TOKEN[9:20]}"
+        remembering = Script(replies={"greeting": f"220 {TOKEN} ESMTP", "ehlo": refusal, "helo": refusal})
+        async with relay(replace(signing_in, then=(remembering,))) as there:
+            await (await open_session(profile(there.port, use_ssl=True), by_token(tokens), made)).quit()
+            transcript = Transcript(Redactor())
+            opening = open_session(profile(there.port, use_ssl=True), by_token(tokens), made, transcript)
+            evidence = await evidence_of(opening)
+        said = f"{evidence} {transcript.stages}".casefold()
+        for start in range(len(TOKEN) - 5):
+            assert TOKEN[start : start + 6].casefold() not in said
+        assert (evidence.stage, evidence.reply.code) == ("hello", 550)
+        await made.tokens.close()
 
     run(main())

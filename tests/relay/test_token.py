@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import logging
 import socket
 import ssl
 import threading
 import time
-from contextlib import contextmanager, suppress
+import warnings
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -909,3 +911,14 @@ def test_an_error_does_not_carry_the_request_along(server):
     except StageFailed as failure:
         found = [failure.__cause__, failure.__context__]
     assert found == [None, None]
+
+
+def test_the_token_server_of_the_tests_closes_what_it_has_just_accepted(tmp_path):
+    with warnings.catch_warnings(record=True) as left_open:
+        warnings.simplefilter("always")
+        for _ in range(20):
+            with ExitStack() as clients, TokenServer(tmp_path, tls=False) as server:
+                for _ in range(3):
+                    clients.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        gc.collect()
+    assert [str(warning.message) for warning in left_open] == []

@@ -150,7 +150,8 @@ def test_stages_are_told_as_they_finish_with_what_was_said():
     transcript = Transcript(Redactor([SecretText("hunter2-and-more")]), told_of.append)
     with transcript.stage("hello") as learned:
         transcript.sent("EHLO client.test")
-        transcript.received(Reply(250, ("relay.test", "hunter2-and-more", "SIZE")))
+        readable = transcript.received(Reply(250, ("relay.test", "hunter2-and-more", "SIZE")))
+        assert readable == Reply(250, ("relay.test", "\u2026", "SIZE"))
         learned["name"] = "client.test"
         assert told_of == []
     transcript.skip("token", "No need.")

@@ -20,13 +20,13 @@ from keyrelay.api.diagnoses import report_document
 from keyrelay.chaos.relay import ChaosRelay
 from keyrelay.chaos.script import Script
 from keyrelay.errors import BadInput
-from keyrelay.profile.model import Basic, OAuthClientCredentials, SecretField, SmtpProfile
+from keyrelay.network.trust import Trust
+from keyrelay.profile.model import Basic, OAuthClientCredentials, SmtpProfile
 from keyrelay.relay.diagnosis import Diagnoses, Mode, Order, Report
 from keyrelay.relay.opening import Patience, Terms, open_session
 from keyrelay.relay.pool import Limits, SessionPool
-from keyrelay.relay.security import Trust
 from keyrelay.relay.token import Tokens
-from keyrelay.secrets.model import GivenSecret, SecretText
+from keyrelay.secrets.model import SecretText
 from live import LiveServer
 from relaying import (
     ANONYMOUS,
@@ -37,6 +37,7 @@ from relaying import (
     PIPELINED,
     PLAIN,
     USER,
+    as_given,
     both_loops,
     certificates,
     envelope,
@@ -57,14 +58,8 @@ STORED_PASSWORD, STORED_CLIENT_SECRET = "QXZJVKWqxzjvkwYbasicPASS", "YwkvjzxqWKV
 TOKEN = "an-issued-token-0123456789"
 
 
-async def given_secret(source: GivenSecret, field: SecretField, destination: str) -> SecretText:
-    """Resolve: the secrets of these tests are given, not stored."""
-    assert isinstance(source, SecretText)
-    return source
-
-
 async def diagnosed(made: SmtpProfile, on: Terms | None = None, mode: Mode = "message") -> Report:
-    diagnoses = Diagnoses(on or terms(), given_secret, ())
+    diagnoses = Diagnoses(on or terms(), as_given(), ())
     try:
         return await diagnoses.run(Order(made, mode, RECIPIENT))
     finally:
@@ -368,7 +363,7 @@ def test_no_field_becomes_a_header_or_a_command(text, place):
                 made = replace(made, sender_account=f"a{text}@example.org")
             else:
                 recipient = f"a{text}@example.org"
-            diagnoses = Diagnoses(terms(), given_secret, ())
+            diagnoses = Diagnoses(terms(), as_given(), ())
             try:
                 report = await diagnoses.run(Order(made, "message", recipient))
             except BadInput:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyrelay.relay.model import Reply
-from keyrelay.relay.wire import ConnectionEnded, NotSmtp, Wire
-from relaying import both_loops, run
+from keyrelay.relay.wire import ConnectionEnded, NotSmtp, Unasked, Wire
+from relaying import both_loops, run, until
 
 SECONDS = 0.3  # for what is to run into a time-out
 
@@ -237,7 +237,83 @@ def test_a_relay_that_speaks_unasked_is_not_idle(said, loop):
             writer.write(said)
             await asyncio.sleep(0.05)
             assert not wire.idle
-            assert wire.buffered
+            assert wire.unread
+
+    run(main(), loop)
+
+
+@both_loops
+def test_answers_without_end_are_not_kept(loop):
+    async def main() -> None:
+        async with wired() as (wire, _, writer):
+            with suppress(ConnectionError):
+                for _ in range(50):
+                    writer.write(b"250\r\n" * 10_000)
+                    await writer.drain()
+            await until(lambda: wire.ended is not None)
+            assert isinstance(wire.ended, Unasked)
+            assert not wire.idle
+            for _ in range(8):  # those that are there all the same
+                assert (await wire.reply()).code == 250
+            with pytest.raises(Unasked):
+                await wire.reply()
+
+    run(main(), loop)
+
+
+@both_loops
+def test_as_many_answers_are_kept_as_were_asked_for(loop):
+    async def main() -> None:
+        async with wired() as (wire, _, writer):
+            wire.write(b"RCPT TO:<somebody@example.org>\r\n" * 1000, answers=1000)
+            writer.write(b"250 ok\r\n" * 1000)
+            for _ in range(1000):
+                assert (await wire.reply()).code == 250
+            assert wire.idle
+
+    run(main(), loop)
+
+
+@both_loops
+@pytest.mark.parametrize(("lines", "is_one"), [(8, True), (9, False)])
+def test_a_reply_is_no_longer_than_32_kilobytes(lines, is_one, loop):
+    said = (b"250-" + b"x" * 3_996 + b"\r\n") * lines + b"250 that was it\r\n"
+    if is_one:
+        assert len(run(heard(said), loop).lines) == lines + 1
+    else:
+        with pytest.raises(NotSmtp, match="does not end"):
+            run(heard(said), loop)
+
+
+@both_loops
+@pytest.mark.parametrize("said", [b"250 nobody asked\r\n", b"250-half\r\n", b"25"])
+def test_nothing_is_said_to_a_relay_that_answers_unasked(said, loop):
+    async def main() -> None:
+        async with wired() as (wire, reader, writer):
+            writer.write(said)
+            await until(lambda: wire.unread)
+            with pytest.raises(Unasked):
+                wire.write(b"DATA\r\n")
+            for content in (b"x\r\n", bytes(1 << 20)):
+                with pytest.raises(Unasked):
+                    await wire.write_much(content)
+            await wire.close()
+            assert await reader.read() == b""
+
+    run(main(), loop)
+
+
+@both_loops
+def test_a_421_answers_what_was_not_said_any_more(loop):
+    async def main() -> None:
+        async with wired() as (wire, reader, writer):
+            for content in (b"x\r\n", bytes(1 << 20)):
+                writer.write(b"421 4.3.2 going down\r\n")
+                await until(lambda: wire.unread)
+                await wire.write_much(content)
+                assert (await wire.reply()).code == 421
+            await wire.close()
+            assert await reader.read() == b""
 
     run(main(), loop)
 

@@ -20,8 +20,8 @@ from keyrelay.errors import CannotStart, MasterKeyWrong
 from keyrelay.secrets import stored
 from keyrelay.secrets.keyring import Keyring
 from keyrelay.secrets.model import SecretText, Stored
-from keyrelay.secrets.resolve import resolve
 from keyrelay.secrets.rotation import Rotated, rotate
+from keyrelay.secrets.stored import reveal as resolve
 from keyrelay.server import Node
 from keyrelay.settings import Settings
 from live import BASIC, LiveServer, clean_environment, keyrelay, run_keyrelay

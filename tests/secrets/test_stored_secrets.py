@@ -8,7 +8,7 @@ import pytest
 
 from keyrelay.errors import KeyUnknown, SecretGone, UnknownReference
 from keyrelay.secrets.model import FromPam, SecretText
-from keyrelay.secrets.resolve import resolve
+from keyrelay.secrets.stored import reveal as resolve
 from keyrelay.server import Node
 from live import ANONYMOUS, BASIC, OAUTH, LiveServer
 

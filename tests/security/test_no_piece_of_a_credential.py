@@ -25,19 +25,19 @@ from keyrelay import log
 from keyrelay.api.diagnoses import finding_document, report_document
 from keyrelay.chaos.relay import ChaosRelay
 from keyrelay.chaos.script import STAGES, Script
+from keyrelay.network.trust import Trust
 from keyrelay.profile.model import Basic, OAuthClientCredentials, SmtpProfile
 from keyrelay.relay import detective
 from keyrelay.relay.causes import CAUSES
-from keyrelay.relay.credentials import credentials_of
+from keyrelay.relay.credentials import Opener
 from keyrelay.relay.diagnosis import Diagnoses, Order
 from keyrelay.relay.model import Envelope, StageFailed
 from keyrelay.relay.opening import Patience, Terms, open_session
-from keyrelay.relay.security import Trust
 from keyrelay.relay.token import Tokens
 from keyrelay.relay.transcript import Redactor
 from keyrelay.secrets.model import SecretText
 from live_causes import saying
-from relaying import certificates
+from relaying import as_given, certificates
 from token_server import Answer, TokenServer, issues, page, redirect, refused, says, signed
 
 WINDOW = 6
@@ -153,6 +153,7 @@ class Plan:
     known: bool = True
     repeats_sign_in: bool = False
     explains: bool = False
+    asks_on: bool = False
     certificate: Literal["good", "expired"] = "good"
     extensions: tuple[str, ...] = PIPELINED
     mode: Literal["connect", "envelope", "message"] = "message"
@@ -162,11 +163,16 @@ class Plan:
         said += [f"{self.stage} {self.trouble}"] if self.trouble != "none" else []
         said += [self.endpoint, self.client_authentication.removeprefix("client_secret_")] if self.oauth else []
         said += ["repeats the sign-in"] if self.repeats_sign_in else []
-        return ", ".join([*said, "explains"] if self.explains else said)
+        said += ["explains"] if self.explains else []
+        return ", ".join([*said, "asks on and repeats"] if self.asks_on else said)
 
     @property
     def oauth(self) -> bool:
         return self.mechanism in {"XOAUTH2", "OAUTHBEARER"}
+
+    @property
+    def in_the_clear(self) -> bool:
+        return self.explains or self.asks_on
 
     @property
     def waits(self) -> bool:
@@ -298,23 +304,29 @@ class Stand:
             port = await self._relay(plan, credentials, stack)
             terms = self._terms(plan)
             stack.push_async_callback(terms.tokens.close)
-            profile = SmtpProfile("localhost", port, not plan.explains, SENDER, "PKI", self._sign_in(plan, credentials))
+            profile = SmtpProfile(
+                "localhost", port, not plan.in_the_clear, SENDER, "PKI", self._sign_in(plan, credentials)
+            )
             finished: list[str] = []
-            report = await Diagnoses(terms, _as_given, ()).run(
+            opener = as_given(plan.client_authentication)
+            report = await Diagnoses(terms, opener, ()).run(
                 Order(profile, plan.mode, RECIPIENT),
                 finished=lambda finding: finished.append(json.dumps(finding_document(finding), ensure_ascii=False)),
             )
             document = json.dumps(report_document(report), ensure_ascii=False)
-            raised = await self._session(profile, terms)
+            raised = await self._session(profile, terms, opener)
             return [document, *finished, repr(report.findings), repr(report.order), raised]
 
     async def _relay(self, plan: Plan, known: Credentials, stack: AsyncExitStack) -> int:
-        if not plan.explains:
+        if not plan.in_the_clear:
             relay = ChaosRelay(script_of(plan, known), certificates=certificates())
             return (await stack.enter_async_context(relay)).port
+        hello = b"250-relay.test\r\n250 AUTH %s\r\n" % plan.mechanism.encode()
+        if plan.asks_on:
+            asked = [f"334 {text}\r\n".encode() for text in _repeated_at(plan, known)][-1:] * 3
+            return stack.enter_context(saying(b"220 relay.test\r\n", hello, *asked)())[1]
         explained = {"status": known.token, "schemes": known.client_secret, "scope": repeated(known.token)}
         challenge = base64.b64encode(json.dumps(explained).encode())
-        hello = b"250-relay.test\r\n250 AUTH %s\r\n" % plan.mechanism.encode()
         end = f"535 5.7.8 {repeated(known.token)}\r\n".encode()
         return stack.enter_context(saying(b"220 relay.test\r\n", hello, b"334 %s\r\n" % challenge, end)())[1]
 
@@ -325,8 +337,7 @@ class Stand:
             trust,
             Tokens(trust.for_http, seconds=seconds),
             "client.test",
-            allow_insecure_sign_in=plan.explains,
-            client_authentication=plan.client_authentication,
+            allow_insecure_sign_in=plan.in_the_clear,
             patience=Patience(10.0, 10.0, seconds),
         )
 
@@ -335,11 +346,11 @@ class Stand:
             return Basic(SecretText(USER), SecretText(credentials.password))
         return OAuthClientCredentials(SecretText("a-client"), SecretText(credentials.client_secret), self.provider.url)
 
-    async def _session(self, profile: SmtpProfile, terms: Terms) -> str:
+    async def _session(self, profile: SmtpProfile, terms: Terms, opener: Opener) -> str:
         """What the way that real mail takes says of a failure."""
         try:
-            credentials = await credentials_of(profile, _as_given, terms.client_authentication)
-            session = await open_session(profile, credentials, terms)
+            opened = await opener.open(profile)
+            session = await open_session(profile, opened.credentials, terms)
             try:
                 delivery = await session.send(Envelope(SENDER, (RECIPIENT,)), b"Subject: x\r\n\r\nx\r\n")
             finally:
@@ -348,11 +359,6 @@ class Stand:
             return told(failure)
         evidence = delivery.evidence()
         return f"{evidence!r} {evidence.reply if evidence else ''} {delivery.data}"
-
-
-async def _as_given(source: Any, _field: str, _destination: str) -> SecretText:
-    assert isinstance(source, SecretText)
-    return source
 
 
 @pytest.fixture(scope="module")
@@ -399,9 +405,12 @@ EVERY_ENDPOINT = [
 ]
 EVERY_MECHANISM = [Plan(mechanism, repeats_sign_in=True) for mechanism in MECHANISMS]
 EVERY_EXPLANATION = [Plan(mechanism, explains=True) for mechanism in MECHANISMS[2:]]
+EVERY_QUESTION = [Plan(mechanism, asks_on=True) for mechanism in MECHANISMS]
 
 
-@pytest.mark.parametrize("plan", [*EVERY_STAGE, *EVERY_ENDPOINT, *EVERY_MECHANISM, *EVERY_EXPLANATION], ids=str)
+@pytest.mark.parametrize(
+    "plan", [*EVERY_STAGE, *EVERY_ENDPOINT, *EVERY_MECHANISM, *EVERY_EXPLANATION, *EVERY_QUESTION], ids=str
+)
 def test_no_piece_is_seen_of_what_succeeds_or_fails_at_a_stage(stand, plan, request):
     stand.assert_nothing_seen(plan, made(zlib.crc32(request.node.name.encode())))
 

@@ -26,15 +26,16 @@ from live import ADMIN_PASSWORD, ANONYMOUS, SMTP, V2, Command, LiveServer, run_k
 _NODES = 4
 _KEY = base64.b64encode(bytes(range(32))).decode()
 _TABLES = {
-    "account", "alembic_version", "change_mark", "data_key", "profile_revision",
+    "account", "alembic_version", "change_mark", "data_key", "pam_entry", "pam_number", "pam_provider", "pam_type",
+    "profile_revision",
     "role", "role_holder", "role_permission", "stored_secret",
 }  # fmt: skip
-_HALF_DONE = """
+_HALF_DONE = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "9999"
+down_revision = "{schema.HEAD}"
 
 
 def upgrade():
@@ -62,9 +63,9 @@ def with_a_failing_migration(monkeypatch, tmp_path):
     shutil.copytree(
         Path(schema.__file__).parent / "migrations", migrations, ignore=shutil.ignore_patterns("__pycache__")
     )
-    (migrations / "versions" / "0002_half_done.py").write_text(_HALF_DONE)
+    (migrations / "versions" / "9999_half_done.py").write_text(_HALF_DONE)
     monkeypatch.setattr(schema, "__file__", str(tmp_path / "changed" / "schema.py"))
-    monkeypatch.setattr(schema, "HEAD", "0002")
+    monkeypatch.setattr(schema, "HEAD", "9999")
 
 
 def test_nodes_that_start_at_once_on_an_empty_database_all_come_up(empty, tmp_path):
@@ -92,7 +93,7 @@ def test_nodes_that_start_at_once_on_an_empty_database_all_come_up(empty, tmp_pa
     assert query(empty, "SELECT version_num FROM alembic_version") == [(schema.HEAD,)]
     assert query(empty, "SELECT name FROM account") == [("admin",)]
     assert query(empty, "SELECT id FROM data_key") == [(1,)]
-    assert query(empty, "SELECT topic FROM change_mark ORDER BY topic") == [("access",), ("keys",), ("profile",)]
+    assert query(empty, "SELECT topic FROM change_mark ORDER BY topic") == [("access",), ("keys",), ("pam",), ("profile",)]
 
 
 def test_a_second_node_without_the_master_key_says_what_it_needs_and_makes_none(fresh_settings, start, tmp_path):
@@ -122,7 +123,7 @@ def test_a_later_migration_that_fails_leaves_everything_as_it_was(fresh_settings
     with pytest.raises(RuntimeError):
         migrate(fresh_settings)
     assert tables(fresh_settings) == _TABLES
-    assert query(fresh_settings, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert query(fresh_settings, "SELECT version_num FROM alembic_version") == [("0002",)]
     assert query(fresh_settings, "SELECT topic, version FROM change_mark ORDER BY topic") == marks
     assert server.get_v2() == before
     assert server.put_v2(ANONYMOUS).status_code == 200
@@ -213,3 +214,16 @@ def query(settings: Settings, sql: str) -> list[tuple]:
         return asyncio.run(on_postgresql())
     with contextlib.closing(sqlite3.connect(settings.sqlite_file, isolation_level=None)) as connection:
         return connection.execute(sql).fetchall()
+
+
+def test_a_database_of_the_first_schema_keeps_what_it_holds(empty, start, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "HEAD", "0001")
+        migrate(empty)
+    assert not any(name.startswith("pam_") for name in tables(empty))
+    migrate(empty)
+    assert tables(empty) == _TABLES
+    server = start(empty)
+    assert server.put_v2(ANONYMOUS).status_code == 200
+    types = server.client.get("/KeyfactorAPI/PamProviders/Types").json()
+    assert "LocalDB" in {kind["Name"] for kind in types}

@@ -27,6 +27,10 @@ class Identity:
             answer = self._answers[needed] = granted(self.permissions, needed)
         return answer
 
+    def may_in_part(self, needed: str) -> bool:
+        """Whether something below ``needed`` is granted, if not all of it."""
+        return any(held.startswith(needed) for held in self.permissions)
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:

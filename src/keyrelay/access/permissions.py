@@ -13,6 +13,8 @@ from keyrelay.errors import Unsuitable
 EVERYTHING = "/"
 READ_SETTINGS = "/system_settings/read/"
 MODIFY_SETTINGS = "/system_settings/modify/"
+READ_PAM = "/pam/read/"
+MODIFY_PAM = "/pam/modify/"
 
 _SHAPE = re.compile(r"/([a-z0-9_.@-]{1,64}/){0,8}", re.ASCII)
 

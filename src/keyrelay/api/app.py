@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from keyrelay.api import diagnoses, documents, profile, security, smtp, status
+from keyrelay.api import diagnoses, documents, pam, pam_try, profile, security, smtp, status
 from keyrelay.api.answers import Answer
 from keyrelay.api.operations import KeyfactorStyle, OwnStyle, Resource, Services, Style, correlated
 from keyrelay.api.quick import QuickReads
@@ -24,10 +24,15 @@ class Application:
         self._base = base_path.lower()
         compatible = [
             *smtp.resources(base_path, keyfactor, services),
+            *pam.resources(base_path, keyfactor, services),
             *security.resources(base_path, keyfactor, services),
         ]
         compatible = [*compatible, *status.resources(base_path, keyfactor, services, compatible)]
-        own = [*profile.resources(self._own, services), *diagnoses.resources(self._own, services)]
+        own = [
+            *profile.resources(self._own, services),
+            *diagnoses.resources(self._own, services),
+            *pam_try.resources(self._own, services),
+        ]
         self.resources: list[Resource] = [*compatible, *own]
         routes = [Route(resource.path.lower(), resource) for resource in self.resources]
         routes += [

@@ -30,21 +30,25 @@ class Pairs(tuple[tuple[str, Any], ...]):
     __slots__ = ()
 
 
-async def read_fields(request: Request, *, form: bool = False) -> Pairs:
+async def read_fields(request: Request, *, form: bool = False, optional: bool = False) -> Pairs:
     """The members of the request's body.
 
-    ``form``: whether a URL-encoded form will do as well as JSON (contract D20). A body without a type is read as
-    JSON (P6). Raises UnsupportedMediaType, BodyTooLarge or MalformedBody.
+    ``form``: whether a URL-encoded form will do as well as JSON (contract D20). ``optional``: an empty body, whatever
+    its type, stands for an object without members. A body without a type is read as JSON (P6). Raises
+    UnsupportedMediaType, BodyTooLarge, BodyTooSlow or MalformedBody.
     """
+    body = await _read(request)
+    if optional and not body:
+        return Pairs()
     media, _, parameters = request.headers.get("content-type", "application/json").lower().partition(";")
     media = media.strip()
     if "charset" in parameters and not re.search(r'charset\s*=\s*"?(utf-?8|us-ascii)"?\s*(;|$)', parameters):
         raise UnsupportedMediaType("The body's charset is not UTF-8.")
     if form and media == _FORM:
-        return _form(await _read(request))
+        return _form(body)
     if not _JSON.fullmatch(media):
         raise UnsupportedMediaType("The body's media type is not one that this operation reads.")
-    return parse_object(await _read(request))
+    return parse_object(body)
 
 
 def parse_object(body: bytes) -> Pairs:
@@ -107,6 +111,7 @@ class Fields:
         fold: Callable[[str], str] = (lambda key: key) if exact else str.lower
         self._values: dict[str, Any] = {}
         self.violations: list[Violation] = []
+        self._inside: list[tuple[str, Fields]] = []
         fields = {fold(key): field for field, key in names.items()}
         seen: set[str] = set()
         for key, value in pairs:
@@ -139,6 +144,42 @@ class Fields:
             return value
         self._wrong(field, "must be an object")
         return None
+
+    def object(self, field: str, names: Mapping[str, str]) -> Fields | None:
+        """The members of an object in this one; what is wrong with them is told by ``all_violations``."""
+        pairs = self.members(field)
+        if pairs is None:
+            return None
+        inner = Fields(pairs, names, exact=self._exact)
+        self._inside.append((field, inner))
+        return inner
+
+    def objects(self, field: str, names: Mapping[str, str], *, most: int) -> list[Fields]:
+        """The same for a list of objects, at most so many."""
+        value = self._values.get(field)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(item, Pairs) for item in value):
+            self._wrong(field, "must be a list of objects")
+            return []
+        if len(value) > most:
+            self._wrong(field, f"has more than {most} items", code="too_many")
+            return []
+        found = [Fields(item, names, exact=self._exact) for item in value]
+        self._inside.extend((field, inner) for inner in found)
+        return found
+
+    def all_violations(self) -> tuple[Violation, ...]:
+        """What is wrong with the members, and with those of the objects among them."""
+        for field, inner in self._inside:
+            inner.violations = list(inner.all_violations())
+            self._take_over(field, inner)
+        self._inside.clear()
+        return tuple(self.violations)
+
+    def refuse(self, field: str, told: str) -> None:
+        """Note that a field's value cannot be used."""
+        self._wrong(field, told, code="bad_value")
 
     def integer(self, field: str) -> int | None:
         """A whole number; unless exact, a text of digits too."""

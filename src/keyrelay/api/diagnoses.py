@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from keyrelay.access.permissions import MODIFY_SETTINGS
 from keyrelay.api.answers import JSON, Answer, Events
 from keyrelay.api.conventions import Fields, Pairs, read_fields
+from keyrelay.api.drafts import checker, require_use
 from keyrelay.api.operations import Call, Operation, Resource, Services, Style, correlated, while_the_caller_waits
 from keyrelay.api.problems import own_answer
 from keyrelay.api.profile import read_given
@@ -61,12 +62,16 @@ def report_document(report: Report) -> dict[str, Any]:
 def finding_document(finding: Finding) -> dict[str, Any]:
     """One stage as it is shown."""
     stage, explanation = finding.stage, finding.explanation
+    reply = None if stage.evidence is None else stage.evidence.reply
     return {
         "stage": stage.stage,
         "verdict": stage.verdict,
         "milliseconds": round(stage.milliseconds, 1),
         "learned": dict(stage.learned),
         "dialogue": list(stage.dialogue),
+        "reply": None
+        if reply is None
+        else {"code": reply.code, "enhanced": reply.enhanced, "lines": list(reply.lines)},
         "cause": None
         if explanation is None
         else {
@@ -127,7 +132,7 @@ async def _order(call: Call) -> Order:
     """What is to be tested. Raises BadInput, or NoProfile."""
     from keyrelay.relay.diagnosis import Order
 
-    fields = Fields(await read_fields(call.request), _NAMES, exact=True)
+    fields = Fields(await read_fields(call.request, optional=True), _NAMES, exact=True)
     recipient, mode = fields.text("recipient"), fields.text("mode")
     if mode is None:
         mode = "connect" if recipient is None else "message"
@@ -149,10 +154,11 @@ async def _profile(call: Call, given: Pairs | None, found: tuple[Violation, ...]
             raise BadInput(found)
         if current.profile is None:
             raise NoProfile("No profile is configured yet, and none was given.")
+        require_use(call.identity, (source for _, source in current.profile.secrets()))
         return current.profile
     values, violations = read_given(given)
     draft, more = patch.merge(current, values)
-    return call.services.rules.check(draft, (*found, *violations, *more))
+    return (await checker(call))(draft, (*found, *violations, *more))
 
 
 def _event(name: str, document: dict[str, Any]) -> bytes:

@@ -29,6 +29,8 @@ from keyrelay.errors import (
     PermissionMissing,
     Unexpected,
 )
+from keyrelay.pam.fetching import Vaults
+from keyrelay.pam.providers import ProviderKeeper
 from keyrelay.profile.keeper import ProfileKeeper
 from keyrelay.profile.rules import Rules
 from keyrelay.relay.turnstile import Turnstile
@@ -49,6 +51,8 @@ class Services:
     store: Store
     keeper: ProfileKeeper
     rules: Rules
+    providers: ProviderKeeper
+    vaults: Vaults
     sign_in: SignIn
     turnstile: Turnstile
     diagnoses: Callable[[], Diagnoses]
@@ -71,14 +75,29 @@ Handler = Callable[[Call], Awaitable[Answer]]
 class Operation:
     """What a method of a resource does, in each version it has.
 
-    ``permission``: the access-control string needed; None when being signed in is enough. ``roleless``: whether an
-    identity without any role may call it. ``deprecated``: version 1 has a successor at the same address (P5).
+    ``permission``: the access-control string needed; None when being signed in is enough. What stands in braces is
+    taken from the path. ``in_part``: whether a narrower one will do, of which the handler then makes the best.
+    ``roleless``: whether an identity without any role may call it. ``deprecated``: version 1 has a successor at the
+    same address (P5).
     """
 
     versions: Mapping[int, Handler]
     permission: str | None
     deprecated: bool = False
     roleless: bool = False
+    in_part: bool = False
+
+    def open_to(self, identity: Identity, **place: str) -> bool:
+        """Whether the identity may call it, at this place."""
+        if self.permission is None:
+            return True
+        needed = self.permission.format_map(_Anywhere(place))
+        return identity.may(needed) or (self.in_part and identity.may_in_part(needed))
+
+
+class _Anywhere(dict[str, str]):
+    def __missing__(self, _: str) -> str:
+        return "*"  # no permission string holds one, so only what covers every number will do
 
 
 def _our_name(field: str) -> str:
@@ -150,7 +169,7 @@ class Resource:
         try:
             operation = self._operation(scope["method"])
             identity = await self._identify(request)
-            self._admit(identity, operation)
+            self._admit(identity, operation, request.path_params)
             version = self._version(request, operation)
             answer = await operation.versions[version](Call(request, identity, self.services))
         except KeyrelayError as error:
@@ -179,19 +198,24 @@ class Resource:
                 raise HeaderRequired("The header x-keyfactor-requested-with is missing.")
         return identity
 
-    def _admit(self, identity: Identity, operation: Operation) -> None:
+    def _admit(self, identity: Identity, operation: Operation, place: Mapping[str, str]) -> None:
         if not identity.roles and not operation.roleless:
             raise NoRole(f"User {identity.name} is known here and holds no role.")
-        if operation.permission is not None and not identity.may(operation.permission):
-            raise PermissionMissing(
-                f"User {identity.name} lacks a permission that this needs.",
-                remedy=f"Ask an administrator for a role with {operation.permission}",
-            )
+        if operation.permission is not None and not operation.open_to(identity, **place):
+            raise lacking(identity, operation.permission.format_map(place))
 
     def _version(self, request: Request, operation: Operation) -> int:
         if not self.style.versioned:
             return 1
         return asked_version(request.headers.getlist("x-keyfactor-api-version"), operation.versions)
+
+
+def lacking(identity: Identity, *permissions: str) -> PermissionMissing:
+    """The error for an identity that lacks these permissions (contract 1.6)."""
+    return PermissionMissing(
+        f"User {identity.name} lacks a permission that this needs.",
+        remedy="Ask an administrator for a role with " + " and ".join(permissions),
+    )
 
 
 async def while_the_caller_waits(request: Request, work: Awaitable[Result]) -> Result:

@@ -23,6 +23,7 @@ class Shown:
 SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.BadInput: Shown(400, "0xA0110010"),
     errors.UnknownReference: Shown(400, "0xA0110002"),
+    errors.BadSortField: Shown(400, "0xA011004A"),
     errors.SecretRequired: Shown(400, "0xA0110011"),
     errors.MalformedBody: Shown(400, "0xA0110012"),
     errors.UnknownVersion: Shown(400, "0xA0110013"),
@@ -42,6 +43,8 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.HeadTooLarge: Shown(431, "0xA0110022"),
     errors.TooManyAttempts: Shown(429, "0xA0140004"),
     errors.TestFailed: Shown(400, "0xA0110024"),
+    errors.NameTaken: Shown(400, "0xA0110027"),
+    errors.InUse: Shown(400, "0xA0110028"),
     errors.NoProfile: Shown(409, "0xA0110025"),
     errors.TooManyTests: Shown(429, "0xA0140005"),
     errors.TrustUnusable: Shown(500, "0xA0110026"),

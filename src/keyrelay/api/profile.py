@@ -11,6 +11,7 @@ from typing import Any, get_args
 from keyrelay.access.permissions import MODIFY_SETTINGS, READ_SETTINGS
 from keyrelay.api.answers import JSON, Answer
 from keyrelay.api.conventions import Fields, Pairs, entity_tag, match, none_match, read_fields
+from keyrelay.api.drafts import checker
 from keyrelay.api.operations import Call, Operation, Resource, Services, Style
 from keyrelay.errors import BadInput, ProfileChanged, Violation
 from keyrelay.profile import patch as profile_patch
@@ -136,12 +137,12 @@ async def _change(call: Call, draft_for: DraftFor) -> Answer:
     """Check the draft against the profile as it is, and make it the profile unless that has changed meanwhile."""
     dry_run = _dry_run(call)
     wanted, unwanted = call.request.headers.get("if-match"), call.request.headers.get("if-none-match")
-    services = call.services
+    services, check = call.services, await checker(call)
 
     def make(current: Snapshot) -> SmtpProfile:
         if not match(wanted, current.tag) or none_match(unwanted, entity_tag(current.tag, "")):
             raise ProfileChanged("The profile has changed since you read it.")
-        return services.rules.check(*draft_for(current))
+        return check(*draft_for(current))
 
     current = await services.keeper.snapshot()
     profile = make(current)  # here too, so that what is wrong keeps nobody else waiting

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from keyrelay.access.permissions import MODIFY_SETTINGS, READ_SETTINGS
 from keyrelay.api import wire_v1, wire_v2
 from keyrelay.api.answers import JSON, Answer
 from keyrelay.api.conventions import entity_tag, match, none_match, read_fields
+from keyrelay.api.drafts import checker
 from keyrelay.api.operations import Call, Handler, Operation, Resource, Services, Style, while_the_caller_waits
 from keyrelay.errors import TestFailed, Violation
 from keyrelay.profile.keeper import Snapshot
 from keyrelay.profile.model import SmtpProfile
 from keyrelay.profile.rules import address
+
+if TYPE_CHECKING:  # what a start does not need: a test imports it
+    from keyrelay.relay.diagnosis import Finding
 
 _RESPONSES = {1: wire_v1.response, 2: wire_v2.response}
 _PUT_REQUESTS = {1: wire_v1.put_request, 2: wire_v2.put_request}
@@ -61,7 +67,7 @@ def _get(version: int) -> Handler:
 def _put(version: int) -> Handler:
     async def put(call: Call) -> Answer:
         pairs = await read_fields(call.request, form=version == 1)
-        profile = call.services.rules.check(*_PUT_REQUESTS[version](pairs))
+        profile = (await checker(call))(*_PUT_REQUESTS[version](pairs))
         wanted = call.request.headers.get("if-match")
         unwanted = call.request.headers.get("if-none-match")
 
@@ -80,7 +86,7 @@ def _test(version: int) -> Handler:
         found = [*asked.violations, *address("test_recipient", asked.recipient)]
         if asked.type_number is None and not any(violation.field == "authentication" for violation in found):
             found.append(Violation("authentication", "missing", "{field} is required."))
-        profile = call.services.rules.check(asked.draft, tuple(found))
+        profile = (await checker(call))(asked.draft, tuple(found))
         with call.services.turnstile.turn(call.identity.name):
             await _send_test(call, profile, asked.recipient or "")
         if version == 1:
@@ -98,11 +104,26 @@ async def _send_test(call: Call, profile: SmtpProfile, recipient: str) -> None:
     report = await while_the_caller_waits(call.request, test)
     if (failed := report.failed) is None or failed.explanation is None:
         return
-    evidence = failed.stage.evidence
-    reply = f" The relay said: {evidence.reply}." if evidence is not None and evidence.reply is not None else ""
-    if evidence is not None and evidence.stage == "token" and evidence.detail:
-        reply = f" The token endpoint said: {evidence.detail}."
     raise TestFailed(
-        f"The test failed at the stage {failed.stage.stage}. {failed.explanation.sentence}{reply}",
+        f"The test failed at the stage {failed.stage.stage}. {failed.explanation.sentence}{_said(failed)}",
         remedy=failed.explanation.remedy,
     )
+
+
+def _said(failed: Finding) -> str:
+    """What the other side said, where the sentence does not repeat it already."""
+    evidence, explanation = failed.stage.evidence, failed.explanation
+    template = "" if explanation is None else explanation.cause.sentence
+    if evidence is None:
+        return ""
+    if evidence.stage == "token":
+        detail = "" if "{detail}" in template else evidence.detail
+        said = ": ".join(filter(None, (detail, evidence.facts.get("error_description"))))
+        return f" The token endpoint said: {_sentence(said)}" if said else ""
+    if evidence.reply is None or "{reply}" in template:
+        return ""
+    return f" The relay said: {_sentence(str(evidence.reply))}"
+
+
+def _sentence(said: str) -> str:
+    return said if said.endswith((".", "!", "?")) else f"{said}."

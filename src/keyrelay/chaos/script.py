@@ -62,6 +62,7 @@ class Script:
     that follows is answered.
     ``silent``: connections are taken, and nothing is ever said or read.
     ``auth``: mechanisms offered. ``users``: the password, or access token, of each user.
+    ``echo_credentials``: every sign-in is refused, with what was sent in the answer.
     ``tls_version``: ``1.0`` means 1.0 and 1.1, the others mean exactly that version.
     ``client_ca``: only clients with a certificate of our authority get through.
     ``then``: how the second connection behaves, the third and so on; the last one stays.

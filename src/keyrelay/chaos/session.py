@@ -48,6 +48,7 @@ class Session(Conversation):
     def _forget_mail(self) -> None:
         self._mail: Mail | None = None
         self._recipients: list[str] = []
+        self._refused = False  # whether a recipient was
         self._content = bytearray()  # of the chunks so far
         self._chunked = False
         self._missing, self._is_last = 0, False  # of the chunk that is arriving
@@ -127,6 +128,8 @@ class Session(Conversation):
             usual = b"452 4.5.3 too many recipients\r\n"
         if _positive(self.answer("rcpt", usual, scripted=self._rcpt_replies.get(address))):
             self._recipients.append(address)
+        else:
+            self._refused = True
 
     def _rset(self, _: str) -> None:
         if _positive(self.answer("rset", b"250 2.0.0 ok\r\n")):
@@ -202,7 +205,9 @@ class Session(Conversation):
         self.read = self.read_command
         if self.buffer:
             self.check_flight()
-        if not self._recipients:
+        if self._refused and not self._recipients:  # who pipelines learns it too late (RFC 2920 section 3.1)
+            self.say(b"503 5.5.1 no valid recipients\r\n")
+        elif not self._recipients:
             self.note(Mistake(b"503 5.5.1 say MAIL and RCPT first\r\n"))
             self._forget_mail()
         elif self._is_last:

@@ -22,6 +22,7 @@ app.command(
     help="Start the server. Options win over the KEYRELAY_ settings of the same name.",
 )
 app.command("keyrelay.cli.smtp:app", name="smtp", help="The SMTP profile.")
+app.command("keyrelay.cli.pam:app", name="pam", help="Where secrets come from: vaults, and entries kept here.")
 app.command("keyrelay.cli.user:app", name="user", help="Local users: who may sign in.")
 app.command("keyrelay.cli.role:app", name="role", help="Roles: named sets of permissions, held by users.")
 app.command(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from keyrelay.api.diagnoses import finding_document, report_document
-from keyrelay.cli import terminal
+from keyrelay.cli import learned, terminal
 from keyrelay.cli.terminal import AsJson
 from keyrelay.errors import BadInput, NoProfile
 from keyrelay.profile.rules import address
@@ -14,19 +13,7 @@ from keyrelay.server import Node
 
 _MARKS = {"ok": ("✓", "green"), "failed": ("✗", "red"), "skipped": ("·", "dim")}
 _VERDICTS = {"good": ("✓", "green"), "attention": ("!", "yellow"), "unknown": ("·", "dim")}
-_SHOWN = (
-    "addresses",
-    "address",
-    "family",
-    "greeting",
-    "extensions",
-    "protocol",
-    "cipher",
-    "not_verified",
-    "mechanism",
-    "lifetime",
-    "answer",
-)
+_INDENT = " " * 25  # to where the facts of a stage begin
 
 
 def explained_test(
@@ -81,11 +68,12 @@ def explained_test(
 
 def _show_stage(stage: dict[str, Any], *, dialogue: bool) -> None:
     mark, colour = _MARKS[stage["verdict"]]
-    learned = "; ".join(_readable(name, stage["learned"][name]) for name in _SHOWN if name in stage["learned"])
-    if stage["verdict"] == "skipped":
-        learned = stage["learned"]["why"]
+    facts = stage["learned"]
+    brief = facts["why"] if stage["verdict"] == "skipped" else learned.briefly(facts)
     time = f"{stage['milliseconds']:7.1f} ms" if stage["verdict"] != "skipped" else " " * 10
-    _print((f" {mark} {stage['stage']:<9}", colour), (f" {time}  ", "dim"), (learned, ""))
+    _print((f" {mark} {stage['stage']:<9}", colour), (f" {time}  ", "dim"), (brief, ""))
+    for line in learned.in_detail(facts):
+        _print((_INDENT + line, "dim"))
     for line in stage["dialogue"] if dialogue else ():
         _print((f"      {line}", "dim"))
 
@@ -95,7 +83,7 @@ def _show_end(document: dict[str, Any]) -> None:
         mark, colour = _VERDICTS[advice["verdict"]]
         _print((f" {mark} {advice['topic']:<9}", colour), (" " * 13 + advice["sentence"], ""))
         if advice["remedy"]:
-            _print((" " * 25 + advice["remedy"], "dim"))
+            _print((_INDENT + advice["remedy"], "dim"))
     cause = document["cause"]
     if cause is None:
         done = {
@@ -105,20 +93,14 @@ def _show_end(document: dict[str, Any]) -> None:
         _print(("It works. ", "bold green"), (done.get(document["mode"], "The relay lets us in."), ""))
         return
     failed = next(stage for stage in document["stages"] if stage["verdict"] == "failed")
-    said = [line for line in failed["dialogue"] if re.match(r"< [45]", line)]
     _print((f"It failed at the stage {failed['stage']}. ", "bold red"), (cause["sentence"], ""))
-    if said:
-        _print(("The relay said: ", "bold"), (said[-1].removeprefix("< "), ""))
+    if (reply := failed["reply"]) is not None:
+        first, *more = reply["lines"] or [""]
+        _print(("The relay said: ", "bold"), (learned.shown(f"{reply['code']} {first}".rstrip()), ""))
+        for line in more:
+            _print((" " * len("The relay said: 550 ") + learned.shown(line), ""))
     _print(("What to do: ", "bold"), (cause["remedy"], ""))
     _print((f"[{cause['id']}]", "dim"))
-
-
-def _readable(name: str, value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return {"not_verified": f"certificate not verified: {value}", "lifetime": f"token for {value} s"}.get(
-        name, str(value)
-    )
 
 
 def _print(*pieces: tuple[str, str]) -> None:

@@ -60,10 +60,11 @@ def set_(file: InputFile) -> None:
 
     async def work(node: Node) -> Snapshot:
         rules = Rules(allow_insecure_sign_in=node.settings.allow_insecure_sign_in)
+        catalogue = await node.providers.catalogue()
 
         def make(current: Snapshot) -> SmtpProfile:
             draft, found = patch.merge(current, given)
-            return rules.check(draft, (*violations, *found))
+            return rules.check(draft, (*violations, *found), catalogue.violations)
 
         return await node.keeper.rework(make, by=terminal.caller())
 

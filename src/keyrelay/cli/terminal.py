@@ -22,7 +22,7 @@ from keyrelay.server import Node
 Result = TypeVar("Result")
 
 # Columns that say nothing any more when they are cut.
-_WHOLE = {"Revision", "When", "Changed", "User", "Role"}
+_WHOLE = {"Revision", "When", "Changed", "User", "Role", "Type", "Id", "Provider", "Entry"}
 
 AsJson = Annotated[bool, Parameter(name="--json")]
 InputFile = Annotated[Path, Parameter(allow_leading_hyphen=True)]  # - is standard input

@@ -15,7 +15,7 @@ from itertools import zip_longest
 from keyrelay.errors import KeyUnknown, ProfileChanged, SecretGone, StoreUnavailable, UnknownName
 from keyrelay.profile import document
 from keyrelay.profile.document import FieldChange
-from keyrelay.profile.model import HIDDEN_FIELDS, SmtpProfile
+from keyrelay.profile.model import HIDDEN_FIELDS, SECRET_FIELDS, SmtpProfile
 from keyrelay.secrets import stored
 from keyrelay.secrets.keyring import Keyring
 from keyrelay.secrets.model import SecretText, Stored
@@ -67,11 +67,22 @@ class HistoryEntry:
     restorable: bool
 
 
+async def newest_profile(reader: Reader) -> SmtpProfile | None:
+    """The profile as it is now, without what it shows in clear."""
+    rows = await reader.rows("SELECT document FROM profile_revision ORDER BY revision DESC LIMIT 1")
+    return document.read(rows[0][0]) if rows else None
+
+
+Confirm = Callable[[Change, SmtpProfile], Awaitable[None]]
+"""Says within a change whether the profile may become the profile; raises why not (``ProviderKeeper.confirm``)."""
+
+
 class ProfileKeeper:
     """The one place that reads and writes the profile."""
 
-    def __init__(self, store: Store, keyring: Keyring, *, secrets_kept: int) -> None:
+    def __init__(self, store: Store, keyring: Keyring, confirm: Confirm, *, secrets_kept: int) -> None:
         """``secrets_kept``: how many of the newest revisions keep their stored secrets."""
+        self._confirm = confirm
         self._store = store
         self._keyring = keyring
         self._secrets_kept = secrets_kept
@@ -161,6 +172,7 @@ class ProfileKeeper:
                     rows = await change.rows(_SELECT + " ORDER BY revision DESC LIMIT 1")
                     current = _snapshot(rows[0], {}) if rows else UNCONFIGURED
                     profile, restored_from = await revision(change, current)
+                    await self._confirm(change, profile)
                     row = await self._insert(change, current.revision + 1, profile, by, restored_from)
                     # Read here: afterwards another one may be the newest, and this one's secrets erased.
                     written = await self._snapshot_of(row, change)
@@ -186,7 +198,8 @@ class ProfileKeeper:
         newest = await change.rows(
             "SELECT document FROM profile_revision ORDER BY revision DESC LIMIT $1", self._secrets_kept
         )
-        await stored.erase_all_but(change, ids.union(*(document.stored_ids(document.read(text)) for (text,) in newest)))
+        kept = ids.union(*(document.stored_ids(document.read(text)) for (text,) in newest))
+        await stored.erase_all_but(change, kept, fields=SECRET_FIELDS)
         return row
 
     async def _keep_secrets(self, change: Change, profile: SmtpProfile) -> SmtpProfile:

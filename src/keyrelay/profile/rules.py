@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from keyrelay.errors import BadInput, SecretRequired, UnknownReference, Violation
+from keyrelay.profile.addresses import control_character, envelope_address, no_address
 from keyrelay.profile.draft import ProfileDraft
 from keyrelay.profile.model import (
     SECRET_FIELDS,
@@ -47,22 +48,38 @@ _NEEDED: dict[str, tuple[SecretField, ...]] = {
 _SPECIAL: dict[str, type[BadInput]] = {kind.code: kind for kind in (UnknownReference, SecretRequired)}
 
 
+References = Callable[[str, FromPam], Iterable[Violation]]
+"""What is wrong with a reference in a field (``pam.catalogue.Catalogue.violations``)."""
+
+
+def _no_providers(field: str, source: FromPam) -> Iterator[Violation]:
+    told = f"{{field}}: PAM provider {source.provider} does not exist."
+    yield Violation(f"{field}.provider", UnknownReference.code, told)
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The rules, with what the operator's settings allow."""
 
     allow_insecure_sign_in: bool = False
 
-    def check(self, draft: ProfileDraft, earlier: tuple[Violation, ...] = ()) -> SmtpProfile:
+    def check(
+        self, draft: ProfileDraft, earlier: tuple[Violation, ...] = (), references: References = _no_providers
+    ) -> SmtpProfile:
         """Turn a draft into a profile.
 
         ``earlier``: violations that reading the request has found, to be reported together with these; a field that
-        has one is not complained about again. Raises BadInput, or its subclass when that is all there is to say.
+        has one is not complained about again. ``references`` looks at references into providers. Raises BadInput, or
+        its subclass when that is all there is to say.
         """
         spoken = {violation.field.partition(".")[0] for violation in earlier}
         found = [
             *earlier,
-            *(violation for violation in self._violations(draft) if violation.field.partition(".")[0] not in spoken),
+            *(
+                violation
+                for violation in self._violations(draft, references)
+                if violation.field.partition(".")[0] not in spoken
+            ),
         ]
         if found:
             codes = {violation.code for violation in found}
@@ -70,14 +87,14 @@ class Rules:
             raise (special or BadInput)(tuple(found))
         return _profile(draft)
 
-    def _violations(self, draft: ProfileDraft) -> Iterator[Violation]:
+    def _violations(self, draft: ProfileDraft, references: References) -> Iterator[Violation]:
         yield from _texts(draft)
         yield from _host(draft.host)
         yield from _port(draft.port)
         yield from address("sender_account", draft.sender_account)
         if not draft.sender_name:
             yield _missing("sender_name")
-        yield from _secrets(draft)
+        yield from _secrets(draft, references)
         if draft.authentication == "oauth_client_credentials":
             yield from self._token_endpoint(draft.token_endpoint)
             yield from _request_headers(draft.request_headers)
@@ -106,7 +123,7 @@ class Rules:
 
 
 def address(field: str, text: str | None) -> Iterator[Violation]:
-    """The violations of an e-mail address in a field."""
+    """The violations of an e-mail address in a field; one without any can be mailed from and to."""
     if not text:
         yield _missing(field)
         return
@@ -122,8 +139,9 @@ def address(field: str, text: str | None) -> Iterator[Violation]:
         email_validator.validate_email(
             text, check_deliverability=False, globally_deliverable=False, allow_domain_literal=True
         )
-    except EmailNotValidError:
-        yield Violation(field, "bad_address", "{field} is not an e-mail address such as pki@example.org.")
+        envelope_address(text)
+    except (EmailNotValidError, BadInput):
+        yield no_address(field)
 
 
 def _profile(draft: ProfileDraft) -> SmtpProfile:
@@ -217,12 +235,12 @@ def _texts(draft: ProfileDraft) -> Iterator[Violation]:
 
 def _text(field: str, text: str, longest: int) -> Iterator[Violation]:
     if has_control(text):
-        yield Violation(field, "control_character", "{field} holds a control character, such as a line break.")
+        yield control_character(field)
     elif len(text) > longest:
         yield Violation(field, "too_long", f"{{field}} has more than {longest} characters.")
 
 
-def _secrets(draft: ProfileDraft) -> Iterator[Violation]:
+def _secrets(draft: ProfileDraft, references: References) -> Iterator[Violation]:
     needed = _NEEDED[draft.authentication]
     for field in SECRET_FIELDS:
         source: GivenSecret | None = getattr(draft, field)
@@ -230,26 +248,22 @@ def _secrets(draft: ProfileDraft) -> Iterator[Violation]:
             if field in needed:
                 yield _missing(field)
             continue
-        yield from _secret(field, source)
-
-
-def _secret(field: str, source: GivenSecret) -> Iterator[Violation]:
-    match source:
-        case SecretText():
-            text = source.reveal()
-            if field == "client_secret" and _PRIVATE_KEY in text:  # signs assertions; a PEM file has lines
-                yield from _text(field, text.replace("\r", "").replace("\n", ""), _KEY_CHARACTERS)
-            else:
-                yield from _text(field, text, _SECRET_CHARACTERS)
-            if is_mask(text):
-                yield Violation(
-                    field, "mask", "{field} is a row of mask characters, which is a picture of a secret and not one."
-                )
-        case FromPam():
+        if isinstance(source, FromPam):
             yield from _parameters(field, source)
-            yield Violation(
-                f"{field}.provider", UnknownReference.code, f"{{field}}: PAM provider {source.provider} does not exist."
-            )
+            yield from references(field, source)
+        elif isinstance(source, SecretText):
+            yield from _secret(field, source.reveal())
+
+
+def _secret(field: str, text: str) -> Iterator[Violation]:
+    if field == "client_secret" and _PRIVATE_KEY in text:  # signs assertions; a PEM file has lines
+        yield from _text(field, text.replace("\r", "").replace("\n", ""), _KEY_CHARACTERS)
+    else:
+        yield from _text(field, text, _SECRET_CHARACTERS)
+    if is_mask(text):
+        yield Violation(
+            field, "mask", "{field} is a row of mask characters, which is a picture of a secret and not one."
+        )
 
 
 def _parameters(field: str, source: FromPam) -> Iterator[Violation]:

@@ -8,11 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 _MOST_CERTIFICATES = 10
 _MOST_NAMES = 50
+# What the other side sends is its own choice: for some of it cryptography has no type.
+_UNREADABLE = (ValueError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension, UnsupportedAlgorithm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def _facts(der: bytes) -> CertificateFacts | None:
             signature=certificate.signature_algorithm_oid._name,  # noqa: SLF001 - its only name for people
             fingerprint=certificate.fingerprint(SHA256()).hex(),
         )
-    except ValueError:
+    except _UNREADABLE:
         return None  # what OpenSSL reads and cryptography does not; the other facts still help
 
 
@@ -93,14 +96,18 @@ def _name(name: x509.Name) -> str:
 def _alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, *_UNREADABLE):
         return ()
     shown = [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
     return tuple(name[:255] for name in shown[:_MOST_NAMES])
 
 
 def _key(certificate: x509.Certificate) -> str:
-    match certificate.public_key():
+    try:
+        public_key = certificate.public_key()
+    except _UNREADABLE:
+        return "unknown"
+    match public_key:
         case rsa.RSAPublicKey() as key:
             return f"RSA {key.key_size}"
         case ec.EllipticCurvePublicKey() as key:

@@ -6,12 +6,12 @@ import asyncio
 import socket
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Any
 
 import idna
 
+from keyrelay.network.failures import network_kind
+from keyrelay.network.names import look_up
 from keyrelay.relay.model import Kind, failed
-from keyrelay.relay.security import network_kind
 
 _NEXT_AFTER_SECONDS = 0.25  # RFC 8305 section 5, "Connection Attempt Delay"
 _MOST_ADDRESSES = 10
@@ -25,11 +25,20 @@ class Address:
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
 
     def __str__(self) -> str:
-        return self.sockaddr[0]
+        host, _, *more = self.sockaddr
+        scope = more[1] if more else 0  # an address that holds for one link alone needs it (RFC 4007 section 11)
+        return f"{host}%{scope}" if scope and "%" not in host else host
 
 
 def ascii_host(host: str) -> str:
-    """The host as DNS, TLS and SMTP know it: IDNA names in their ASCII form, IP addresses without brackets."""
+    """The host as TLS and SMTP know it: IDNA names in their ASCII form, IP addresses without brackets.
+
+    A final dot tells name servers that the name is whole, and is no part of it anywhere else (RFC 6066 section 3).
+    """
+    return _in_dns(host).removesuffix(".")
+
+
+def _in_dns(host: str) -> str:
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     return bare if bare.isascii() else idna.encode(bare.lower()).decode("ascii")
 
@@ -38,7 +47,7 @@ async def resolve(host: str, port: int, *, seconds: float) -> list[Address]:
     """The addresses of ``host``, families in turn, IPv6 first. Raises StageFailed at ``resolve``."""
     try:
         async with asyncio.timeout(seconds):
-            found = await look_up(ascii_host(host), port)
+            found = await look_up(_in_dns(host), port)
     except TimeoutError:
         raise failed("resolve", "dns_unavailable") from None
     except (OSError, UnicodeError) as problem:
@@ -51,11 +60,6 @@ async def resolve(host: str, port: int, *, seconds: float) -> list[Address]:
     if not in_turn:
         raise failed("resolve", "no_address")
     return in_turn[:_MOST_ADDRESSES]
-
-
-async def look_up(host: str, port: int) -> list[tuple[Any, ...]]:
-    """What the system knows of a name, as getaddrinfo gives it."""
-    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 async def connect(addresses: list[Address], *, seconds: float) -> tuple[socket.socket, Address, dict[str, str]]:

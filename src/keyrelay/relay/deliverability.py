@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from keyrelay.errors import BadInput
+from keyrelay.profile.addresses import envelope_address
 from keyrelay.relay import dmarc, spf
-from keyrelay.relay.message import envelope_address
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from keyrelay.pam.fetching import Fetched
+from keyrelay.profile.addresses import envelope_address
 from keyrelay.profile.draft import draft_of
-from keyrelay.profile.model import OAuthClientCredentials, SmtpProfile
+from keyrelay.profile.model import OAuthClientCredentials, SmtpProfile, TransportSecurity
 from keyrelay.relay import causes, deliverability, message
 from keyrelay.relay.causes import Explanation, Surroundings
-from keyrelay.relay.connecting import resolve as addresses_of
-from keyrelay.relay.credentials import Resolve, credentials_of
+from keyrelay.relay.credentials import Opener
 from keyrelay.relay.deliverability import Advice
 from keyrelay.relay.detective import Findings, investigate
 from keyrelay.relay.model import STAGES, Envelope, Stage, StageFailed
 from keyrelay.relay.opening import Terms, open_session
 from keyrelay.relay.session import Delivery, Session
+from keyrelay.relay.sign_in import Credentials
 from keyrelay.relay.transcript import Redactor, StageReport, Transcript
+from keyrelay.secrets.model import FromPam
 
+_log = logging.getLogger(__name__)
 Mode = Literal["connect", "envelope", "message"]
 # What a second look without credentials can say something about.
 _WORTH_A_LOOK: frozenset[Stage] = frozenset({"connect", "greeting", "hello", "tls"})
@@ -69,34 +74,34 @@ class Seconds:
 
 
 class Diagnoses:
-    """Runs tests. ``resolve`` opens the secrets of a profile; ``name_servers``: see ``deliverability.look``."""
+    """Runs tests. ``opener`` opens the secrets of a profile; ``name_servers``: see ``deliverability.look``."""
 
     def __init__(
-        self, terms: Terms, resolve: Resolve, name_servers: tuple[str, ...] | None, seconds: Seconds | None = None
+        self, terms: Terms, opener: Opener, name_servers: tuple[str, ...] | None, seconds: Seconds | None = None
     ) -> None:
         self._terms = terms
-        self._resolve = resolve
+        self._opener = opener
         self._name_servers = name_servers
         self._seconds = seconds or Seconds()
 
     async def run(
         self, order: Order, *, advise: bool = True, finished: Callable[[Finding], None] = lambda _: None
     ) -> Report:
-        """Go through the stages. ``finished`` is told of each one that went well at once, of a failed one explained.
+        """Go through the stages. ``finished`` is told of each one once it is certain, and of a failed one explained.
 
         ``advise``: whether to look at the sender's domain too. Raises what opening the secrets raises, BadInput for a
         message that cannot be built, and TrustUnusable; a relay that fails is no error here.
         """
-        credentials = await credentials_of(order.profile, self._resolve, self._terms.client_authentication)
         trial = _Trial(order, self._terms, finished)
-        advice = asyncio.create_task(self._advice(order.profile), name="keyrelay-advice") if advise else None
+        advice = asyncio.create_task(self._advice(order.profile, trial), name="keyrelay-advice") if advise else None
         try:
             try:
                 async with asyncio.timeout(self._seconds.session):
-                    await trial.go(credentials)
+                    await trial.go(self._opener)
             except (StageFailed, TimeoutError):
                 pass  # recorded where it happened
-            look = await self._look(order.profile, trial.transcript)
+            trial.resolved.set()  # or it never will be
+            look = await self._look(order.profile, trial)
             trial.conclude(look)
             return Report(
                 order,
@@ -114,25 +119,24 @@ class Diagnoses:
     async def close(self) -> None:
         await self._terms.tokens.close()
 
-    async def _look(self, profile: SmtpProfile, transcript: Transcript) -> Findings | None:
-        last = transcript.stages[-1] if transcript.stages else None
+    async def _look(self, profile: SmtpProfile, trial: _Trial) -> Findings | None:
+        last = trial.transcript.stages[-1] if trial.transcript.stages else None
         if last is None or last.evidence is None or last.stage not in _WORTH_A_LOOK:
             return None
         try:
             async with asyncio.timeout(self._seconds.look):
-                return await investigate(profile, self._terms.trust, self._terms.hello_name or "keyrelay")
+                return await investigate(profile, trial.addresses, self._terms.trust, self._terms.hello_name)
         except TimeoutError:
             return None
+        except Exception:  # noqa: BLE001 - the test has found something, and says it without the second look
+            _log.exception("The second look at a relay failed")
+            return None
 
-    async def _advice(self, profile: SmtpProfile) -> tuple[Advice, ...]:
+    async def _advice(self, profile: SmtpProfile, trial: _Trial) -> tuple[Advice, ...]:
         if self._name_servers == ():
             return ()
-        try:
-            found = await addresses_of(profile.host, profile.port, seconds=self._terms.patience.resolve)
-        except StageFailed:
-            found = []
-        addresses = tuple(str(address) for address in found)
-        return await deliverability.look(profile.sender_account, addresses, name_servers=self._name_servers)
+        await trial.resolved.wait()
+        return await deliverability.look(profile.sender_account, trial.addresses, name_servers=self._name_servers)
 
 
 class _Trial:
@@ -143,21 +147,39 @@ class _Trial:
         self.delivery: Delivery | None = None
         self.message_id: str | None = None
         self.transcript = Transcript(Redactor(), self._noted)
+        self.addresses: tuple[str, ...] = ()  # of the relay, once ``resolved``
+        self.resolved = asyncio.Event()
         self._order = order
         self._terms = terms
         self._finished = finished
+        # What follows may still prove them wrong: inside TLS EHLO is said again, and under TLS 1.3 a relay judges our
+        # certificate only in its first answer. So they are told when the next stage is over.
+        implicit = order.profile.security is TransportSecurity.IMPLICIT_TLS
+        self._in_doubt: frozenset[Stage] = frozenset({"tls"} if implicit else {"hello", "tls"})
+        self._held: list[Finding] = []
         # Before anything is connected: what cannot be written must not get that far.
         self._mail = None if order.mode == "connect" else _mail(order)
 
     def _noted(self, stage: StageReport) -> None:
-        if stage.evidence is None:
+        if stage.stage == "resolve":
+            self.addresses = tuple(stage.learned.get("addresses", ()))
+            self.resolved.set()
+        if stage.evidence is None and stage.stage in self._in_doubt:
+            self._held.append(Finding(stage))
+            return
+        for held in self._held:
+            if held.stage.stage != stage.stage:
+                self._tell(held)
+        self._held.clear()
+        if stage.evidence is None:  # one that failed is told when it is explained
             self._tell(Finding(stage))
 
     def _tell(self, finding: Finding) -> None:
         self.findings.append(finding)
         self._finished(finding)
 
-    async def go(self, credentials: Any) -> None:
+    async def go(self, opener: Opener) -> None:
+        credentials = await self._credentials(opener)
         session = await open_session(self._order.profile, credentials, self._terms, self.transcript)
         try:
             if self._mail is not None:
@@ -166,6 +188,17 @@ class _Trial:
             session.wire.abort()
             raise
         await session.quit()
+
+    async def _credentials(self, opener: Opener) -> Credentials:
+        profile = self._order.profile
+        if not any(isinstance(source, FromPam) for _, source in profile.secrets()):
+            self.transcript.skip("vault", "No credential of the profile is in a vault.")
+            return (await opener.open(profile)).credentials
+        with self.transcript.stage("vault") as learned:
+            # Whatever is kept: a test must find out that the vault is down before mail does.
+            opened = await opener.open(profile, not_before=opener.clock())
+            learned["fetched"] = [_shown_fetch(field, one) for field, one in opened.fetched.items()]
+        return opened.credentials
 
     async def _hand_over(self, session: Session, mail: _Mail) -> None:
         if self._order.mode == "envelope":
@@ -179,11 +212,11 @@ class _Trial:
         last = self.transcript.stages[-1] if self.transcript.stages else None
         if last is not None and last.evidence is not None:
             evidence = replace(last.evidence, facts=_facts(last, look))
-            learned = dict(last.learned)
+            learned = {**last.evidence.facts, **last.learned}
             if look is not None:
                 learned |= _shown_look(look)
             stage = replace(last, learned=learned, evidence=evidence)
-            # TLS can fail after it went well: under 1.3 a relay judges our certificate late.
+            # The second connection of a test that takes any certificate can fail where the first went well.
             self.findings = [finding for finding in self.findings if finding.stage.stage != stage.stage]
             self._tell(Finding(stage, causes.explain(evidence, self._surroundings(look))))
         told = {finding.stage.stage for finding in self.findings}
@@ -197,7 +230,7 @@ class _Trial:
         profile = self._order.profile
         oauth = profile.authentication if isinstance(profile.authentication, OAuthClientCredentials) else None
         return Surroundings(
-            host=profile.host,
+            host=profile.host.removesuffix("."),
             port=profile.port,
             security=profile.security,
             sign_in=draft_of(profile).authentication,
@@ -207,6 +240,16 @@ class _Trial:
             look=look.look if look else None,
             better_port=look.better_port if look else None,
         )
+
+
+def _shown_fetch(field: str, fetched: Fetched) -> dict[str, Any]:
+    return {
+        "field": field,
+        "provider": fetched.provider.id,
+        "name": fetched.provider.name,
+        "type": fetched.provider.type.name,
+        "milliseconds": round(fetched.seconds * 1000, 1),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +263,8 @@ class _Mail:
 def _mail(order: Order) -> _Mail:
     """The test message and its envelope. Raises BadInput."""
     profile, recipient = order.profile, order.recipient or ""
-    sender, foreign_sender = message.envelope_address(profile.sender_account, field="sender_account")
-    receiver, foreign_recipient = message.envelope_address(recipient, field="recipient")
+    sender, foreign_sender = envelope_address(profile.sender_account, field="sender_account")
+    receiver, foreign_recipient = envelope_address(recipient, field="recipient")
     now = datetime.now(UTC)
     written = message.Message(
         sender_name=profile.sender_name,

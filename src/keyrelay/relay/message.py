@@ -15,6 +15,7 @@ from datetime import datetime
 from email.utils import format_datetime
 
 from keyrelay.errors import BadInput, Violation
+from keyrelay.profile.addresses import control_character, envelope_address
 from keyrelay.relay.model import Content
 from keyrelay.secrets.model import has_control
 
@@ -23,15 +24,9 @@ _WORD = 75  # characters of an encoded word, and of any other that is not encode
 _FIRST_WORD = 50  # the same for the first one, which has the header's name before it
 _AROUND = len("=?utf-8?q??=")
 _BODY_LINE = 78  # RFC 5322 section 2.1.1
-_LOCAL_OCTETS = 64  # RFC 5321 section 4.5.3.1
-_DOMAIN_OCTETS = 253
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"  # RFC 5322 section 3.2.3
 _ATOMS = re.compile(rf"{_ATEXT}+( {_ATEXT}+)*")
-_LOCAL_ATOM = rf"(?:{_ATEXT}|[^\x00-\x7f])+"  # RFC 6531 section 3.3 adds everything outside ASCII
-_LOCAL = re.compile(rf"{_LOCAL_ATOM}(?:\.{_LOCAL_ATOM})*")
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[(?:[0-9.]{{7,15}}|IPv6:[0-9A-Fa-f:.]{{2,45}})\]")
 _MESSAGE_ID = re.compile(r"<[!-;=?A-~]{1,128}@[!-;=?A-~]{1,255}>")
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,24}")  # beside it there is room for the first word
 _OUR_HEADERS = {"from", "to", "subject", "date", "message-id", "mime-version"}
@@ -78,28 +73,6 @@ def new_message_id(domain_of: str) -> str:
     return f"<{secrets.token_hex(16)}@{address.rpartition('@')[2]}>"
 
 
-def envelope_address(address: str, *, field: str = "address") -> tuple[str, bool]:
-    """The address as the relay is told, its domain as IDNA writes it (RFC 5891), and whether that needs SMTPUTF8.
-
-    Raises BadInput with a violation of ``field``.
-    """
-    local, _, domain = address.rpartition("@")
-    if not domain.isascii():
-        domain = _idna(domain)
-    if _has_control(address):
-        raise BadInput((_control(field),))
-    if (
-        not _LOCAL.fullmatch(local)
-        or not _DOMAIN.fullmatch(domain)
-        or "=?" in local  # would be read as an encoded word
-        or not local.isprintable()
-        or len(local.encode()) > _LOCAL_OCTETS
-        or len(domain) > _DOMAIN_OCTETS
-    ):
-        raise BadInput((Violation(field, "bad_address", "{field} is not an e-mail address such as pki@example.org."),))
-    return f"{local}@{domain}", not local.isascii()
-
-
 def build(message: Message) -> Built:
     """Build the bytes of a message.
 
@@ -141,7 +114,7 @@ def _checked(message: Message) -> list[str]:
 def _violations(message: Message) -> Iterator[Violation]:
     for field, text in (("sender_name", message.sender_name), ("subject", message.subject)):
         if _has_control(text):
-            yield _control(field)
+            yield control_character(field)
     if not message.to:
         yield Violation("to", "missing", "{field} is required.")
     for field, body in (("text", message.text), ("html", message.html or "")):
@@ -153,11 +126,7 @@ def _violations(message: Message) -> Iterator[Violation]:
         if not _HEADER_NAME.fullmatch(name) or name.lower() in _OUR_HEADERS or name.lower().startswith("content-"):
             yield Violation("headers", "bad_header", "{field} has a name that is no header's, or one of our own.")
         if _has_control(value):
-            yield _control("headers")
-
-
-def _control(field: str) -> Violation:
-    return Violation(field, "control_character", "{field} holds a control character, such as a line break.")
+            yield control_character("headers")
 
 
 def _has_control(text: str) -> bool:
@@ -170,15 +139,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _idna(domain: str) -> str:
-    import idna  # most domains are ASCII
-
-    try:
-        return idna.encode(domain, uts46=True).decode("ascii")
-    except UnicodeError:
-        return ""
 
 
 # --- Headers -------------------------------------------------------------------------------------------------

@@ -5,10 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-Stage = Literal["resolve", "connect", "greeting", "hello", "tls", "token", "auth", "sender", "recipient", "data"]
+from keyrelay.network.failures import FailureKind
+from keyrelay.pam.backend import Problem
+
+Stage = Literal[
+    "vault", "resolve", "connect", "greeting", "hello", "tls", "token", "auth", "sender", "recipient", "data"
+]
 STAGES: tuple[Stage, ...] = (
+    "vault",
     "resolve",
     "connect",
     "greeting",
@@ -22,15 +28,7 @@ STAGES: tuple[Stage, ...] = (
 )
 
 Kind = Literal[
-    # The network, at any stage that uses it.
-    "name_unknown",  # the name does not exist
-    "no_address",  # the name exists and has no address
-    "dns_unavailable",  # no name server answered
-    "refused",  # nobody listens there
-    "unreachable",  # no route
-    "forbidden",  # this machine's own rules forbid it
-    "timeout",  # no answer in time
-    "closed",  # the other side ended the connection
+    FailureKind,  # at any stage that uses the network
     # SMTP.
     "reply",  # the relay answered, and not yes
     "not_smtp",  # what arrived is no SMTP reply; ``detail`` says what it looks like
@@ -40,23 +38,14 @@ Kind = Literal[
     "too_large",  # the message is larger than the relay's SIZE
     "outcome_unknown",  # the connection was lost after the final dot and before the answer
     # TLS.
-    "not_tls",  # the answer to our first TLS message was no TLS
     "injected",  # clear text came after the answer to STARTTLS, where TLS must begin (RFC 3207)
-    "expired",
-    "not_yet_valid",
-    "name_mismatch",
-    "unknown_issuer",
-    "self_signed",
-    "weak",  # key, signature or protocol version too weak for today's TLS
-    "client_certificate",  # the relay wants a certificate of ours, or does not like it
-    "certificate",  # refused for another reason; ``detail`` says which
-    "handshake",  # TLS failed otherwise; ``detail`` says how
     # The token endpoint.
     "status",  # an HTTP status that is none of success; ``detail`` is the provider's error code, ``status`` in facts
     "not_json",  # the answer is no JSON; ``detail`` says what it looks like
     "no_token",  # JSON without a usable access token
     "token_expired",  # what was issued has ended already: the clocks differ
     "redirected",
+    Problem,  # fetching a credential from a vault
     "bad_key",  # the client secret looks like a private key and cannot be read as one
 ]
 
@@ -127,7 +116,7 @@ class Content(bytes):
 
     __slots__ = ()
 
-    def __new__(cls, octets: bytes) -> Content:
+    def __new__(cls, octets: bytes) -> Self:
         ends = octets.count(b"\r\n")
         if not (ends == octets.count(b"\n") == octets.count(b"\r") and octets.endswith(b"\r\n")):
             raise ValueError("a message needs CRLF line ends, and nothing else")
@@ -136,7 +125,14 @@ class Content(bytes):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Who a message is from and who gets it, as the relay is told (RFC 5321 section 2.3.1)."""
+    """Who a message is from and who gets it, as the relay is told (RFC 5321 section 2.3.1).
+
+    Raises ValueError when nobody gets it.
+    """
 
     sender: str
     recipients: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.recipients:
+            raise ValueError("an envelope needs a recipient")

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
 
+from keyrelay.network.failures import tls_kind
+from keyrelay.network.trust import Trust
 from keyrelay.profile.model import SmtpProfile, TransportSecurity
 from keyrelay.relay import certificate, extensions, sign_in
 from keyrelay.relay.connecting import Address, ascii_host, connect, resolve
+from keyrelay.relay.dialogue import Dialogue
 from keyrelay.relay.extensions import Extensions
-from keyrelay.relay.model import Kind, Reply, Stage, StageFailed, failed
-from keyrelay.relay.security import Trust, tls_kind
+from keyrelay.relay.hello import hello_name
+from keyrelay.relay.model import Kind, Reply, StageFailed, failed
 from keyrelay.relay.session import Session
 from keyrelay.relay.sign_in import Bearer, Credentials, NoSignIn, PasswordSignIn, TokenSignIn
-from keyrelay.relay.token import Tokens
+from keyrelay.relay.token import Token, Tokens
 from keyrelay.relay.transcript import Redactor, Transcript
 from keyrelay.relay.wire import ConnectionEnded, NotSmtp, Wire
 
@@ -47,7 +49,6 @@ class Terms:
     tokens: Tokens
     hello_name: str | None
     allow_insecure_sign_in: bool = False
-    client_authentication: Literal["client_secret_post", "client_secret_basic"] = "client_secret_post"
     patience: Patience = Patience()
 
 
@@ -59,7 +60,7 @@ async def open_session(
     ``credentials`` are for this profile's destination; ``transcript`` gets the stages.
     """
     redactor = transcript.redactor if transcript is not None else Redactor()
-    _blacken(redactor, credentials)
+    _blacken(redactor, credentials, terms.tokens)
     opening = _Opening(profile, credentials, terms, redactor, transcript or Transcript(redactor))
     try:
         await opening.reach()
@@ -70,13 +71,15 @@ async def open_session(
     return Session(opening.wire, opening.extensions, redactor, transcript)
 
 
-def _blacken(redactor: Redactor, credentials: Credentials) -> None:
+def _blacken(redactor: Redactor, credentials: Credentials, tokens: Tokens) -> None:
     # User name and client id are shown to whoever may test (contract D2), and the sender is most often the user.
     match credentials:
         case PasswordSignIn():
             redactor.add(credentials.password)
         case TokenSignIn():
             redactor.add(credentials.request.client_secret)
+            if (kept := tokens.kept(credentials.request)) is not None:  # a relay may know it from earlier sessions
+                redactor.add(kept.access)
 
 
 class _Opening:
@@ -93,18 +96,22 @@ class _Opening:
         self._addresses: list[Address] = []
         self._verified = False
         self._encrypted = False
-        self._wire: Wire | None = None
+        self._dialogue: Dialogue | None = None
         self._ssl: ssl.SSLObject  # from the handshake on
         self.extensions = Extensions()
 
     @property
+    def dialogue(self) -> Dialogue:
+        assert self._dialogue is not None  # noqa: S101 - connecting comes first
+        return self._dialogue
+
+    @property
     def wire(self) -> Wire:
-        assert self._wire is not None  # noqa: S101 - connecting comes first
-        return self._wire
+        return self.dialogue.wire
 
     def abort(self) -> None:
-        if self._wire is not None:
-            self._wire.abort()
+        if self._dialogue is not None:
+            self._dialogue.wire.abort()
 
     @property
     def _lenient(self) -> bool:
@@ -143,41 +150,38 @@ class _Opening:
 
     async def _over(self, connected: socket.socket) -> None:
         seconds = self._terms.patience.reply
-        _, self._wire = await asyncio.get_running_loop().create_connection(lambda: Wire(seconds), sock=connected)
+        _, wire = await asyncio.get_running_loop().create_connection(lambda: Wire(seconds), sock=connected)
+        self._dialogue = Dialogue(wire, self._transcript)
 
     async def _greet(self) -> None:
         with self._transcript.stage("greeting") as learned:
             learned["greeting"] = self._redactor.clean((await self._greeting()).text)
         with self._transcript.stage("hello") as learned:
             await self._hello()
-            learned["extensions"] = sorted(map(self._redactor.clean, self.extensions.names))
+            learned["extensions"] = self._offered()
             learned["name"] = self._hello_name()
 
+    def _offered(self) -> list[str]:
+        return sorted(map(self._redactor.clean, self.extensions.names))
+
     def _hello_name(self) -> str:
-        if self._terms.hello_name is not None:
-            return self._terms.hello_name
-        name = socket.gethostname()
-        if "." in name and name.isascii():
-            return name
-        # Without a full name, RFC 5321 section 4.1.4 wants the address.
-        own: tuple[str, ...] = self.wire.transport.get_extra_info("sockname")
-        return f"[IPv6:{own[0]}]" if ":" in own[0] else f"[{own[0]}]"
+        return hello_name(self._terms.hello_name, self.wire.transport.get_extra_info("sockname"))
 
     async def _greeting(self) -> Reply:
-        reply = await self._reply("greeting")
+        reply = await self.dialogue.listen("greeting")
         if reply.code != _READY:
             raise failed("greeting", "reply", reply=reply)
         return reply
 
     async def _hello(self) -> None:
         name = self._hello_name()
-        reply = await self._say("hello", f"EHLO {name}")
+        reply = await self.dialogue.say("hello", f"EHLO {name}")
         old = reply
         if reply.transient:
             raise failed("hello", "reply", reply=reply)
         if reply.code != _COMPLETED:
             with suppress(StageFailed):
-                old = await self._say("hello", f"HELO {name}")  # RFC 5321 section 4.1.4
+                old = await self.dialogue.say("hello", f"HELO {name}")  # RFC 5321 section 4.1.4
             if old.code != _COMPLETED:
                 raise failed("hello", "reply", reply=reply)
             reply = Reply(old.code, old.lines[:1])
@@ -208,19 +212,21 @@ class _Opening:
             learned.update(certificate.tls_facts(self._ssl))
             learned["encrypted"], learned["verified"] = True, self._verified
             if self._profile.security is not TransportSecurity.IMPLICIT_TLS:
-                await self._hello()  # what was said before TLS does not count (RFC 3207 section 4.2)
+                with self._transcript.again("hello"):
+                    await self._hello()  # what was said before TLS does not count (RFC 3207 section 4.2)
+                learned["extensions"] = self._offered()
 
     async def _ask_for_tls(self, *, opportunistic: bool) -> bool:
         """STARTTLS where it is needed; whether the handshake may begin."""
         if self._profile.security is not TransportSecurity.IMPLICIT_TLS:
             if not self.extensions.starttls:
-                raise failed("tls", "not_offered", detail="STARTTLS", offered=sorted(self.extensions.names))
-            reply = await self._say("tls", "STARTTLS")
+                raise failed("tls", "not_offered", detail="STARTTLS", offered=self._offered())
+            reply = await self.dialogue.say("tls", "STARTTLS")
             if reply.code != _READY:
                 if opportunistic and isinstance(self._credentials, NoSignIn):
                     return False
                 raise failed("tls", "reply", reply=reply)
-        if self.wire.buffered or isinstance(self.wire.ended, NotSmtp):
+        if self.wire.unread or isinstance(self.wire.ended, NotSmtp):
             implicit = self._profile.security is TransportSecurity.IMPLICIT_TLS
             raise failed("tls", "not_tls" if implicit else "injected", detail="SMTP in the clear")
         return True
@@ -262,7 +268,7 @@ class _Opening:
             self._transcript.skip("token", "The profile signs in with a password.")
             with self._transcript.stage("auth") as learned:
                 mechanism = learned["mechanism"] = sign_in.choose(credentials, self.extensions.auth)
-                await sign_in.with_password(self, mechanism, credentials)
+                await sign_in.with_password(self.dialogue, mechanism, credentials)
             return
         with self._transcript.stage("token") as learned:
             token = await self._terms.tokens.token(credentials.request)
@@ -272,46 +278,13 @@ class _Opening:
             mechanism = learned["mechanism"] = sign_in.choose(credentials, self.extensions.auth)
             bearer = Bearer(credentials.user, token.access, ascii_host(self._profile.host), self._profile.port)
             try:
-                await sign_in.with_token(self, mechanism, bearer, self._redactor.clean)
+                await sign_in.with_token(self.dialogue, mechanism, bearer, self._redactor.clean)
             except StageFailed as failure:
-                learned["explained"] = failure.evidence.facts.get("explained") or None
                 self._terms.tokens.forget(credentials.request)
-                raise
-
-    # --- Lines and replies -----------------------------------------------------------------------------------
-
-    async def _say(self, stage: Stage, line: str) -> Reply:
-        self._transcript.sent(line)
-        self.wire.write(line.encode() + b"\r\n")
-        return await self._reply(stage)
-
-    async def say_hidden(self, line: bytes, what: str) -> Reply:
-        """For signing in: a line that nobody may read."""
-        self._transcript.hidden(what)
-        self.wire.write(line + b"\r\n")
-        return await self._reply("auth")
-
-    async def _reply(self, stage: Stage) -> Reply:
-        with _named(stage):
-            reply = await self.wire.reply()
-        if stage == "auth" and reply.code == sign_in.CONTINUE:
-            self._transcript.hidden(f"the relay's {reply.code}, with what it asks for")
-            return reply  # its text is base64, for us alone
-        self._transcript.received(reply)
-        return self._redactor.reply(reply)
+                evidence = failure.evidence
+                raise StageFailed(replace(evidence, facts={**_said_of(token), **evidence.facts})) from None
 
 
-@contextmanager
-def _named(stage: Stage) -> Iterator[None]:
-    """What can happen while we wait, as a failure of this stage."""
-    try:
-        yield
-    except TimeoutError:
-        raise failed(stage, "timeout") from None
-    except ConnectionEnded as end:
-        if isinstance(end.__cause__, ssl.SSLError):  # under TLS 1.3 the relay refuses our certificate only now
-            kind, words = tls_kind(end.__cause__)
-            raise failed("tls", kind, detail=words) from None
-        raise failed(stage, "closed") from None
-    except NotSmtp as problem:
-        raise failed(stage, "not_smtp", detail=str(problem)) from None
+def _said_of(token: Token) -> dict[str, Any]:
+    """What a token says of itself, as far as it can explain why a relay refuses it."""
+    return {name: token.facts[name] for name in ("format", "audience", "roles") if name in token.facts}

@@ -37,6 +37,11 @@ class SessionPool:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._revision: Hashable = None
         self._ending: set[asyncio.Task[None]] = set()
+        self._alarm = 0.0  # when the clock rings
+        self._clock: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._none_open = asyncio.Event()
+        self._none_open.set()
 
     @asynccontextmanager
     async def session(self, revision: Hashable, open_one: Callable[[], Awaitable[Session]]) -> AsyncIterator[Session]:
@@ -63,6 +68,7 @@ class SessionPool:
         if session is not None:
             return session
         self._open += 1
+        self._none_open.clear()
         try:
             return await open_one()
         except BaseException:
@@ -89,6 +95,8 @@ class SessionPool:
 
     def _gone(self) -> None:
         self._open -= 1
+        if not self._open:
+            self._none_open.set()
         self._wake()
 
     def _take(self, revision: Hashable) -> Session | None:
@@ -109,16 +117,42 @@ class SessionPool:
         self._free.clear()
 
     def _usable(self, session: Session) -> bool:
-        now = time.monotonic()
-        fresh = now - session.opened_at < self._limits.age and now - session.used_at < self._limits.idle
+        fresh = time.monotonic() < self._deadline(session)
         return session.idle and fresh and session.messages < self._limits.messages
 
+    def _deadline(self, session: Session) -> float:
+        """When it has been open, or idle, for too long."""
+        return min(session.opened_at + self._limits.age, session.used_at + self._limits.idle)
+
     def _give_back(self, session: Session, revision: Hashable) -> None:
-        if revision == self._revision and self._usable(session):
+        if revision == self._revision and self._usable(session) and not self._closed:
             self._free.append(session)
+            self._set_clock(self._deadline(session))
             self._wake()
         else:
             self._end(session)
+
+    def _set_clock(self, deadline: float) -> None:
+        # One timer for all: most sessions are used again long before, and then it rings for nothing.
+        if self._clock is not None:
+            if self._alarm <= deadline:
+                return
+            self._clock.cancel()
+        self._alarm = deadline
+        self._clock = asyncio.get_running_loop().call_later(deadline - time.monotonic(), self._ring)
+
+    def _ring(self) -> None:
+        """Say goodbye to sessions that nobody has used in time: relays count them too."""
+        self._clock = None
+        kept = []
+        for session in self._free:
+            if self._usable(session):
+                kept.append(session)
+            else:
+                self._end(session)
+        self._free = kept
+        if kept:
+            self._set_clock(min(map(self._deadline, kept)))
 
     def _end(self, session: Session) -> None:
         task = asyncio.create_task(self._say_goodbye(session), name="keyrelay-quit")
@@ -132,6 +166,12 @@ class SessionPool:
             self._gone()
 
     async def close(self) -> None:
-        """Say goodbye on every free session."""
+        """Say goodbye on every session: on one that is in use once its message is through, for which this waits."""
+        self._closed = True
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
         self._move_to(object())
+        while self._open:
+            await self._none_open.wait()
         await asyncio.gather(*self._ending)

@@ -5,22 +5,21 @@ A test, a diagnosis and real delivery all go through here.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 
+from keyrelay.relay import commands
+from keyrelay.relay.commands import RESET, Body, dotted
 from keyrelay.relay.extensions import Extensions
 from keyrelay.relay.model import Content, Envelope, Evidence, Kind, Reply, Stage, StageFailed, failed
 from keyrelay.relay.transcript import Redactor, Transcript
-from keyrelay.relay.wire import ConnectionEnded, NotSmtp, Wire
+from keyrelay.relay.wire import ConnectionEnded, NotSmtp, Unasked, Wire
 
 _GO_AHEAD = 354
 _REFUSALS = 400
 _CLOSING = 421
-_RESET = b"RSET\r\n"
-_DATA = b"DATA\r\n"
-_EARLY_BYTES = 64 * 1024
 _QUIT_SECONDS = 2.0
 
 
@@ -91,65 +90,58 @@ class Session:
         self.messages += 1
         self.used_at = time.monotonic()
         with self._failures():
-            mail = self._mail(envelope.sender, content, needs_smtputf8=needs_smtputf8)
+            self._enter("sender")
+            mail = commands.mail(envelope.sender, content, self.extensions, needs_smtputf8=needs_smtputf8)
             return await self._transaction(mail, envelope, content)
 
     async def try_envelope(self, envelope: Envelope, *, needs_smtputf8: bool = False) -> Delivery:
         """Ask the relay about sender and recipients, and take everything back: nobody gets mail."""
         with self._failures():
-            mail = self._mail(envelope.sender, b"", needs_smtputf8=needs_smtputf8)
+            self._enter("sender")
+            mail = commands.mail(envelope.sender, b"", self.extensions, needs_smtputf8=needs_smtputf8)
             delivery = await self._transaction(mail, envelope, None)
             try:
-                self._write(_RESET)
-                self._unfinished = not (await self._answer("recipient", _RESET)).positive
+                self._unfinished = not (await self._ask("recipient", RESET, written=False)).positive
             except StageFailed:
                 self.wire.abort()  # what we asked was answered; the session is over
             return delivery
 
     async def quit(self) -> None:
         """End the session as the protocol asks for, whatever the relay makes of it."""
-        if self.wire.idle:
-            self.wire.seconds = min(self.wire.seconds, _QUIT_SECONDS)
-            self.wire.write(b"QUIT\r\n")
-            with suppress(TimeoutError, ConnectionEnded, NotSmtp):
-                await self.wire.reply()
-        await self.wire.close()
+        try:
+            if self.wire.idle:
+                self.wire.seconds = min(self.wire.seconds, _QUIT_SECONDS)
+                self.wire.write(b"QUIT\r\n")
+                with suppress(TimeoutError, ConnectionEnded, NotSmtp):
+                    await self.wire.reply()
+            await self.wire.close()
+        except BaseException:
+            self.wire.abort()
+            raise
 
     # --- One message -----------------------------------------------------------------------------------------
-
-    def _mail(self, sender: str, content: bytes, *, needs_smtputf8: bool) -> bytes:
-        self._enter("sender")
-        offers = self.extensions
-        if needs_smtputf8 and not offers.smtputf8:
-            raise failed("sender", "not_offered", detail="SMTPUTF8")
-        if offers.size and len(content) > offers.size:
-            raise failed("sender", "too_large", size=len(content), limit=offers.size)
-        parameters = b" SIZE=%d" % len(content) if offers.size is not None and content else b""
-        if offers.eight_bit and not content.isascii():
-            parameters += b" BODY=8BITMIME"
-        return b"MAIL FROM:%s%s%s\r\n" % (_path(sender), parameters, b" SMTPUTF8" if needs_smtputf8 else b"")
 
     async def _transaction(self, mail: bytes, envelope: Envelope, content: bytes | None) -> Delivery:
         """MAIL, RCPT and the content, in one write where the relay can take that (RFC 2920)."""
         self._round_trips, self._handed_over = 0, False
         together = self.extensions.pipelining
-        recipients = [b"RCPT TO:%s\r\n" % _path(address) for address in envelope.recipients]
-        body = None if content is None else self._body(content)
+        recipients = list(map(commands.rcpt, envelope.recipients))
+        body = None if content is None else commands.body(content, self.extensions)
         reset, self._unfinished = self._unfinished, True
         if together:
             early = [] if body is None else body.early
+            self._write("sender", *([RESET] if reset else []), mail, *recipients, *early)
             self._handed_over = body is not None and body.chunk and bool(early)
-            self._write(*([_RESET] if reset else []), mail, *recipients, *early)
         if reset:
-            await self._ask("sender", _RESET, written=together)
-        sender = self._ready() or await self._ask("sender", mail, written=together)
+            await self._ask("sender", RESET, written=together)
+        sender = (self._ready() if together else None) or await self._ask("sender", mail, written=together)
         self._leave(None if sender.positive else Evidence("sender", "reply", sender))
         if not (sender.positive or together):
             return Delivery(sender, round_trips=self._round_trips)
         asked: tuple[tuple[str, Reply], ...] = ()
         data, wanted = None, sender.positive
         try:
-            asked = await self._recipients(envelope, recipients, sender, written=together)
+            asked = await self._recipients(envelope, recipients, sender, written=together, last=body is None)
             wanted = wanted and _somebody_accepted(asked)
             self._handed_over = self._handed_over and wanted
             if body is not None and (wanted or (together and body.early)):
@@ -163,41 +155,39 @@ class Session:
         return Delivery(sender, asked, data, self._round_trips)
 
     async def _recipients(
-        self, envelope: Envelope, lines: list[bytes], sender: Reply, *, written: bool
+        self, envelope: Envelope, lines: list[bytes], sender: Reply, *, written: bool, last: bool
     ) -> tuple[tuple[str, Reply], ...]:
-        """What the relay said to each recipient."""
+        """What the relay said to each recipient. ``last``: that nothing but a reset follows."""
         if sender.positive:
             self._enter("recipient")
-        said = [self._ready() or await self._ask("recipient", line, written=written) for line in lines]
+        if written:
+            said = [self._ready() or await self._answer("recipient", line) for line in lines]
+        else:
+            said = [await self._ask("recipient", line, written=False) for line in lines]
+        if last:
+            self._ensure_in_step("recipient")
         asked = tuple(zip(envelope.recipients, said, strict=True))
         if sender.positive and self._transcript is not None:
             self._leave(None if _somebody_accepted(asked) else _all_refused(asked))
         return asked
 
-    def _body(self, content: bytes) -> _Body:
-        if self.extensions.chunking:
-            command = b"BDAT %d LAST\r\n" % len(content)
-            # A long message waits until somebody is known to want it.
-            early = [command, content] if len(content) <= _EARLY_BYTES else []
-            return _Body(command, content, early, chunk=True)
-        return _Body(_DATA, content, [_DATA], chunk=False)
-
-    async def _hand_over(self, body: _Body, *, written: bool, wanted: bool) -> Reply | None:
+    async def _hand_over(self, body: Body, *, written: bool, wanted: bool) -> Reply | None:
         """The relay's answer to the content; None when nobody wants it."""
         if wanted:
             self._enter("data")
         if body.chunk:
             if not written:
-                self._write(body.command)
+                self._write("data", body.command)
                 self._handed_over = await self._write_much(body.content) and wanted
             reply = await self._answer("data", body.command)
+            self._ensure_in_step("data")
         else:
-            reply = self._ready() or await self._ask("data", body.command, written=written)
+            reply = (self._ready() if written else None) or await self._ask("data", body.command, written=written)
             if reply.positive:
                 raise failed("data", "not_smtp", detail="an answer that DATA cannot have")
             if reply.code == _GO_AHEAD:
                 # When nobody wants it after all, nothing but the end of it follows (RFC 2920 section 3.1).
-                self._handed_over = await self._write_much(_dotted(body.content) if wanted else b".\r\n") and wanted
+                self._handed_over = await self._write_much(dotted(body.content) if wanted else b".\r\n") and wanted
                 self._round_trips += 1
                 reply = await self._answer("data", None)
         if not wanted:
@@ -215,17 +205,28 @@ class Session:
 
     async def _ask(self, stage: Stage, line: bytes, *, written: bool) -> Reply:
         if not written:
-            self._write(line)
+            self._write(stage, line)
         return await self._answer(stage, line)
 
-    def _write(self, *pieces: bytes) -> None:
+    def _write(self, stage: Stage, *pieces: bytes) -> None:
+        """Commands, with a message perhaps, each of which gets an answer."""
         self._round_trips += 1
-        self.wire.write(b"".join(pieces))
+        try:
+            self.wire.write(b"".join(pieces), len(pieces))
+        except Unasked as problem:
+            raise failed(stage, "not_smtp", detail=str(problem)) from None
+
+    def _ensure_in_step(self, stage: Stage) -> None:
+        """The last answer was read. Raises StageFailed when there is one more: then each may be another's."""
+        if self.wire.unasked:
+            raise self._lost(stage, "not_smtp", str(Unasked()))
 
     async def _write_much(self, content: bytes) -> bool:
         """Whether all of it was sent. Why not is found when the answer is read."""
         try:
             await self.wire.write_much(content)
+        except Unasked as problem:
+            raise failed("data", "not_smtp", detail=str(problem)) from None
         except TimeoutError:
             raise failed("data", "timeout") from None
         except (ConnectionEnded, NotSmtp):
@@ -234,29 +235,34 @@ class Session:
 
     async def _answer(self, stage: Stage, line: bytes | None) -> Reply:
         """The reply to ``line``, which has been written; None stands for the message."""
-        transcript = self._transcript
-        if transcript is not None:
-            if line is None:
-                transcript.hidden("the message")
-            else:
-                transcript.sent(line.decode("utf-8", "replace").rstrip())
+        if self._transcript is not None:
+            _note(line, self._transcript)
         try:
             reply = await self.wire.reply()
-        except TimeoutError:
-            raise self._lost(stage, "timeout") from None
-        except ConnectionEnded:
-            if self._farewell is None:
-                raise self._lost(stage, "closed") from None
-            reply = self._farewell  # was the answer to everything after it, too (RFC 5321 section 3.8)
-        except NotSmtp as problem:
-            raise self._lost(stage, "not_smtp", str(problem)) from None
-        if transcript is not None:
-            transcript.received(reply)
+        except asyncio.CancelledError:
+            if self._handed_over:
+                self._leave(Evidence("data", "outcome_unknown"))
+            raise
+        except (TimeoutError, ConnectionEnded, NotSmtp) as problem:
+            reply = self._unanswered(stage, problem)
+        # What people will read may repeat what was sent to sign in.
+        if self._transcript is not None:
+            reply = self._transcript.received(reply)
+        elif reply.code >= _REFUSALS or stage == "data":
+            reply = self._redactor.reply(reply)
         if reply.code == _CLOSING:
             self._farewell = reply
-        # What people will read may repeat what was sent to sign in.
-        kept = reply.code >= _REFUSALS or stage == "data"
-        return self._redactor.reply(reply) if kept else reply
+        return reply
+
+    def _unanswered(self, stage: Stage, problem: Exception) -> Reply:
+        """What counts as the answer when none has come. Raises StageFailed when nothing does."""
+        if isinstance(problem, ConnectionEnded):
+            if self._farewell is not None:
+                return self._farewell  # was the answer to everything after it, too (RFC 5321 section 3.8)
+            raise self._lost(stage, "closed") from None
+        if isinstance(problem, NotSmtp):
+            raise self._lost(stage, "not_smtp", str(problem)) from None
+        raise self._lost(stage, "timeout") from None
 
     def _lost(self, stage: Stage, kind: Kind, detail: str = "") -> StageFailed:
         if self._handed_over:
@@ -277,14 +283,11 @@ class Session:
             self._transcript.leave(evidence)
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
-    """The content, how it is announced, and what of it is written together with the envelope."""
-
-    command: bytes
-    content: bytes
-    early: list[bytes]
-    chunk: bool
+def _note(line: bytes | None, transcript: Transcript) -> None:
+    if line is None:
+        transcript.hidden("the message")
+    else:
+        transcript.sent(line.decode("utf-8", "replace").rstrip())
 
 
 def _somebody_accepted(asked: tuple[tuple[str, Reply], ...]) -> bool:
@@ -297,17 +300,3 @@ def _somebody_accepted(asked: tuple[tuple[str, Reply], ...]) -> bool:
 def _all_refused(asked: tuple[tuple[str, Reply], ...]) -> Evidence:
     address, reply = asked[0]
     return Evidence("recipient", "reply", reply, facts={"recipient": address})
-
-
-@lru_cache(maxsize=1024)
-def _path(address: str) -> bytes:
-    # Addresses were checked before; this is the last line, where a slip would be somebody else's command.
-    if any(character in address for character in "<>\r\n\0 ") or not address:
-        raise ValueError("an address holds a character that no envelope may have")
-    return b"<%s>" % address.encode()
-
-
-def _dotted(content: bytes) -> bytes:
-    """The content as DATA wants it: dots at line starts doubled, and the final dot (RFC 5321 section 4.5.2)."""
-    stuffed = content.replace(b"\r\n.", b"\r\n..")
-    return b"%s%s.\r\n" % (b"." if content.startswith(b".") else b"", stuffed)

@@ -10,13 +10,12 @@ import binascii
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from keyrelay.relay.dialogue import CONTINUE, Dialogue
 from keyrelay.relay.model import Reply, failed
 from keyrelay.relay.token import TokenRequest
 from keyrelay.secrets.model import SecretText
-
-CONTINUE = 334
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,38 +53,34 @@ Credentials = NoSignIn | PasswordSignIn | TokenSignIn
 """How to sign in, with the secrets in the clear: made at the moment of use, and not kept."""
 
 
-class Talk(Protocol):
-    """What signing in needs of a session: say a secret line, be told the reply."""
-
-    async def say_hidden(self, line: bytes, what: str) -> Reply: ...
-
-
 def choose(credentials: PasswordSignIn | TokenSignIn, offered: frozenset[str]) -> str:
     """The mechanism for these credentials. Raises StageFailed at ``auth`` when there is none."""
     usable = ("PLAIN", "LOGIN") if isinstance(credentials, PasswordSignIn) else ("XOAUTH2", "OAUTHBEARER")
     chosen = next((mechanism for mechanism in usable if mechanism in offered), None)
     if chosen is None:
         kind = "no_mechanism" if offered else "not_offered"
-        raise failed("auth", kind, detail=", ".join(sorted(offered)) or "AUTH", mechanisms=sorted(offered))  # type: ignore[arg-type]
+        raise failed("auth", kind, detail=", ".join(sorted(offered)) or "AUTH", offered=sorted(offered))  # type: ignore[arg-type]
     return chosen
 
 
-async def with_password(talk: Talk, mechanism: str, credentials: PasswordSignIn) -> None:
+async def with_password(dialogue: Dialogue, mechanism: str, credentials: PasswordSignIn) -> None:
     """AUTH PLAIN or LOGIN. Raises StageFailed with the relay's reply."""
     user, password = credentials.user.reveal().encode(), credentials.password.reveal().encode()
     if mechanism == "PLAIN":
-        reply = await talk.say_hidden(_initial("PLAIN", b"\0%s\0%s" % (user, password)), "AUTH PLAIN with credentials")
+        reply = await dialogue.say_hidden(
+            _initial("PLAIN", b"\0%s\0%s" % (user, password)), "AUTH PLAIN with credentials"
+        )
     else:
-        reply = await talk.say_hidden(b"AUTH LOGIN", "AUTH LOGIN")
+        reply = await dialogue.say_hidden(b"AUTH LOGIN", "AUTH LOGIN")
         if reply.code == CONTINUE:
-            reply = await talk.say_hidden(base64.b64encode(user), "user name")
+            reply = await dialogue.say_hidden(base64.b64encode(user), "user name")
         if reply.code == CONTINUE:
-            reply = await talk.say_hidden(base64.b64encode(password), "password")
+            reply = await dialogue.say_hidden(base64.b64encode(password), "password")
     if not reply.positive:
-        raise failed("auth", "reply", reply=reply, mechanism=mechanism)
+        raise failed("auth", "reply", reply=_shown(reply), mechanism=mechanism)
 
 
-async def with_token(talk: Talk, mechanism: str, bearer: Bearer, clean: Callable[[str], str]) -> None:
+async def with_token(dialogue: Dialogue, mechanism: str, bearer: Bearer, clean: Callable[[str], str]) -> None:
     """AUTH XOAUTH2 or OAUTHBEARER. Raises StageFailed with the relay's reply and what it explained in JSON."""
     token = b"auth=Bearer " + bearer.token.reveal().encode()
     if mechanism == "XOAUTH2":
@@ -95,18 +90,23 @@ async def with_token(talk: Talk, mechanism: str, bearer: Bearer, clean: Callable
         name = bearer.user.replace("=", "=3D").replace(",", "=2C").encode()
         response = b"n,a=%s,\x01host=%s\x01port=%d\x01%s\x01\x01" % (name, bearer.host.encode(), bearer.port, token)
         goodbye = base64.b64encode(b"\x01")
-    reply = await talk.say_hidden(_initial(mechanism, response), f"AUTH {mechanism} with a token")
+    reply = await dialogue.say_hidden(_initial(mechanism, response), f"AUTH {mechanism} with a token")
     challenge: dict[str, Any] = {}
     if reply.code == CONTINUE:  # a refusal, explained; the relay says no after we have taken note
         challenge = _decoded(reply, clean)
-        reply = await talk.say_hidden(goodbye, "an empty answer to the relay's explanation")
+        reply = await dialogue.say_hidden(goodbye, "an empty answer to the relay's explanation")
     if not reply.positive:
         detail = "; ".join(f"{name} {value}" for name, value in challenge.items())
-        raise failed("auth", "reply", reply=reply, detail=detail, mechanism=mechanism, explained=challenge)
+        raise failed("auth", "reply", reply=_shown(reply), detail=detail, mechanism=mechanism, explained=challenge)
 
 
 def _initial(mechanism: str, response: bytes) -> bytes:
     return b"AUTH %s %s" % (mechanism.encode(), base64.b64encode(response))
+
+
+def _shown(reply: Reply) -> Reply:
+    """A refusal as people may read it. The text of a 334 is for us alone: it may hold what we have just sent."""
+    return Reply(CONTINUE, ()) if reply.code == CONTINUE else reply
 
 
 def _decoded(reply: Reply, clean: Callable[[str], str]) -> dict[str, Any]:

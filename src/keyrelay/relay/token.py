@@ -84,6 +84,11 @@ class Tokens:
             return _cached(kept)
         raise StageFailed(outcome)
 
+    def kept(self, request: TokenRequest) -> Token | None:
+        """The token kept for this request, whether or not it still lives."""
+        kept = self._kept.get(self._key(request))
+        return None if kept is None else kept.token
+
     def forget(self, request: TokenRequest) -> None:
         """Let go of a token that the relay has refused; the next caller gets a new one."""
         self._kept.pop(self._key(request), None)

@@ -32,6 +32,7 @@ class Redactor:
     """Blackens every piece of a secret in a text: six characters in a row are enough, in any of its usual codings."""
 
     def __init__(self, secrets: Iterable[SecretText] = ()) -> None:
+        self._secrets: list[SecretText] = []
         self._pieces: set[str] = set()
         self._open: set[str] = set()
         self._short: set[str] = set()
@@ -39,6 +40,9 @@ class Redactor:
             self.add(secret)
 
     def add(self, secret: SecretText) -> None:
+        if secret in self._secrets:
+            return  # a token takes milliseconds
+        self._secrets.append(secret)
         for form in _forms(secret.reveal()):
             if len(form) < _PIECE:
                 self._short |= {form} if len(form) >= _SHORTEST else set()
@@ -113,6 +117,7 @@ class Transcript:
         self._finished = finished
         self._lines: list[str] = []
         self._stage: Stage | None = None
+        self._first_began: float | None = None
         self._began = 0.0
 
     @contextmanager
@@ -133,12 +138,37 @@ class Transcript:
             raise
         except asyncio.CancelledError:  # the whole test may only take so long
             if self._stage is not None:
-                self.leave(Evidence(self._stage, "timeout"))
+                # The stages before have had their part of it.
+                self.leave(Evidence(self._stage, "timeout", facts={"whole_test": self._seconds()}))
+            raise
+
+    @contextmanager
+    def again(self, stage: Stage) -> Iterator[None]:
+        """Within another stage, one that went well is gone through once more, and told of only if it fails now.
+
+        That other stage has then gone well itself.
+        """
+        began, before = time.perf_counter(), len(self._lines)
+        try:
+            yield
+        except (StageFailed, asyncio.CancelledError) as problem:
+            if isinstance(problem, asyncio.CancelledError) or problem.evidence.stage == stage:
+                said = self._lines[before:]
+                del self._lines[before:]
+                self.leave()
+                self.enter(stage)
+                self._began, self._lines = began, said
             raise
 
     def enter(self, stage: Stage) -> None:
         self._stage, self._began = stage, time.perf_counter()
+        if self._first_began is None:
+            self._first_began = self._began
         self.learned, self._lines = {}, []
+
+    def _seconds(self) -> float:
+        """How long the whole test has taken by now."""
+        return 0.0 if self._first_began is None else round(time.perf_counter() - self._first_began, 1)
 
     def leave(self, evidence: Evidence | None = None) -> None:
         """The stage under way is over: well, or with this evidence."""
@@ -167,12 +197,15 @@ class Transcript:
         """Something was sent that is none of the reader's business; ``what`` says what kind of thing."""
         self._add(f"> ({what})")
 
-    def received(self, reply: Reply) -> None:
-        last = len(reply.lines) - 1
-        for number, line in enumerate(reply.lines):
-            self._add(f"< {reply.code}{' ' if number == last else '-'}{self.redactor.clean(line)}")
-        if not reply.lines:
-            self._add(f"< {reply.code}")
+    def received(self, reply: Reply) -> Reply:
+        """Note a reply of the relay, and give it as people may read it."""
+        cleaned = self.redactor.reply(reply)
+        last = len(cleaned.lines) - 1
+        for number, line in enumerate(cleaned.lines):
+            self._add(f"< {cleaned.code}{' ' if number == last else '-'}{line}")
+        if not cleaned.lines:
+            self._add(f"< {cleaned.code}")
+        return cleaned
 
     def _add(self, line: str) -> None:
         if len(self._lines) < _MOST_LINES:

@@ -10,9 +10,12 @@ from keyrelay.relay.model import Reply
 
 _LONGEST_LINE = 4096  # RFC 5321 section 4.5.3.1.5 asks for 512
 _MOST_LINES = 256
+_LONGEST_REPLY = 32 * 1024
+_SPARE_REPLIES = 8
 _CODES = {b"%d" % code: code for code in range(200, 600)}
 _PIECE = 256 * 1024
 _REFUSALS = 400
+_CLOSING = 421
 _GOODBYE_SECONDS = 1.0
 
 # What other services say first.
@@ -37,6 +40,13 @@ class NotSmtp(Exception):
     """What arrived cannot be read as a reply; the text says what it looks like."""
 
 
+class Unasked(NotSmtp):
+    """A reply is there that nobody has asked for, so which one answers what is not known any more."""
+
+    def __init__(self) -> None:
+        super().__init__("an answer that nobody asked for")
+
+
 class Wire(asyncio.Protocol):
     """One connection. ``seconds`` is how long an answer, or room to write, may take."""
 
@@ -46,6 +56,8 @@ class Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._rest = b""
         self._lines: list[str] = []
+        self._length = 0  # of those lines, in bytes
+        self._most = _SPARE_REPLIES
         self._replies: deque[Reply] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -84,7 +96,12 @@ class Wire(asyncio.Protocol):
             raise NotSmtp(_looks_like(line))
         text = line[4:].decode("utf-8", "replace").rstrip()
         if mark == b"-":
+            self._length = len(line) + (self._length if self._lines else 0)
+            if self._length > _LONGEST_REPLY:
+                raise NotSmtp("a reply that does not end")
             self._lines.append(text)
+        elif len(self._replies) >= self._most:
+            raise Unasked
         else:
             self._replies.append(Reply(code, (*self._lines, text)))
             self._lines = []
@@ -125,13 +142,17 @@ class Wire(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether the connection is open and the relay has said nothing that nobody asked for."""
-        return self._end is None and not self.buffered and not self.transport.is_closing()
+        return self._end is None and not self.unread and not self.transport.is_closing()
 
     @property
-    def buffered(self) -> bytes:
-        """What has arrived and is no complete reply yet, or replies nobody has asked for."""
-        begun = [f"{line}\n" for line in (*self._replies, *self._lines)]  # a line may be empty
-        return "".join(begun).encode() + self._rest
+    def unread(self) -> bool:
+        """Whether anything has arrived that was not taken as a reply, be it complete or not."""
+        return bool(self._replies or self._lines or self._rest)
+
+    @property
+    def unasked(self) -> bool:
+        """The same once every reply was taken, but for a 421, which may come at any time (RFC 5321 section 3.8)."""
+        return self.unread and not (self._replies and self._replies[0].code == _CLOSING)
 
     @property
     def ended(self) -> Exception | None:
@@ -177,21 +198,32 @@ class Wire(asyncio.Protocol):
         self._alarm = self._deadline
         self._clock = self._loop.call_at(self._deadline, self._tick)
 
-    def write(self, data: bytes) -> None:
-        """Send a few hundred bytes. What cannot be sent shows when the reply is waited for."""
+    def write(self, data: bytes, answers: int = 1) -> None:
+        """Send a few hundred bytes, which so many replies will answer.
+
+        What cannot be sent shows when the reply is waited for. Raises Unasked when one is there before the question;
+        a 421 is the answer to it, and nothing is sent.
+        """
+        if self._replies or self._rest or self._lines:
+            if self.unasked:
+                raise Unasked
+            return
+        self._most = answers + _SPARE_REPLIES
         if self._end is None:
             self.transport.write(data)
 
     async def write_much(self, data: bytes) -> None:
         """Send a whole message, no faster than it is taken.
 
-        Raises TimeoutError when nothing of it is, and ConnectionEnded or NotSmtp when its end was never sent.
+        Raises Unasked as ``write`` does, TimeoutError when nothing of it is taken, and ConnectionEnded or NotSmtp
+        when its end was never sent.
         """
-        if len(data) <= _PIECE:
+        if len(data) <= _PIECE or self.unread:
             self.write(data)
             return
         for start in range(0, len(data), _PIECE):
-            self.write(data[start : start + _PIECE])
+            if self._end is None:
+                self.transport.write(data[start : start + _PIECE])
             if self._room is not None:
                 async with asyncio.timeout(self.seconds):
                     await self._room

@@ -40,8 +40,8 @@ async def rotate(store: Store, keyring: Keyring, progress: Callable[[int], None]
 
 
 async def _reseal_batch(store: Store, keyring: Keyring) -> int:
-    # The topic of the profile too: its changes touch the same rows, in another order.
-    async with store.change("keys", "profile") as change:
+    # The others' topics too: their changes touch the same rows, in another order.
+    async with store.change("keys", "pam", "profile") as change:
         rows = await change.rows(
             "SELECT id, field, destination, key_id, sealed FROM stored_secret WHERE key_id < $1 LIMIT $2",
             keyring.current,

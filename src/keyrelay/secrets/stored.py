@@ -51,11 +51,16 @@ async def missing(change: Change, ids: Collection[str]) -> set[str]:
     return {row for row in ids if not await change.rows("SELECT 1 FROM stored_secret WHERE id = $1", row)}
 
 
-async def erase_all_but(change: Change, ids: Collection[str]) -> None:
-    """Erase every stored secret that is not named."""
-    for (row,) in await change.rows("SELECT id FROM stored_secret"):
-        if row not in ids:
-            await change.run("DELETE FROM stored_secret WHERE id = $1", row)
+async def erase(change: Change, ids: Collection[str]) -> None:
+    """Erase the stored secrets that are named."""
+    for row in ids:
+        await change.run("DELETE FROM stored_secret WHERE id = $1", row)
+
+
+async def erase_all_but(change: Change, ids: Collection[str], *, fields: Collection[str]) -> None:
+    """Erase every stored secret of these fields that is not named."""
+    rows = await change.rows("SELECT id, field FROM stored_secret")
+    await erase(change, [row for row, field in rows if field in fields and row not in ids])
 
 
 async def reseal(change: Change, keyring: Keyring, row: Row) -> None:

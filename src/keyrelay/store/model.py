@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
 Row = Sequence[Any]
-Topic = Literal["access", "keys", "profile"]
+Topic = Literal["access", "keys", "pam", "profile"]
 
 
 class Conflict(Exception):

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from keyrelay.api.openapi import Document
 
@@ -191,7 +192,11 @@ class Outline:
 
     def _curl(self, method: str, path: str, parameters: list[Node], body: Content | None, *, signed_in: bool) -> str:
         """The line to paste into a shell; curl asks for the password itself."""
-        parts = ["curl" + (" --user admin" if signed_in else "") + (f" --request {method.upper()}" if body else "")]
+        parts = [
+            "curl"
+            + (" --user admin" if signed_in else "")
+            + (f" --request {method.upper()}" if method != "get" else "")
+        ]
         parts += [
             "--header " + shlex.quote(f"{parameter['name']}: {parameter['example']}")
             for parameter in parameters
@@ -200,7 +205,7 @@ class Outline:
         if body:
             parts.append("--header " + shlex.quote(f"content-type: {body.media[0]}"))
             parts.append("--data " + shlex.quote(body.examples[0].text))
-        parts.append(shlex.quote(self._origin + self._base + path))
+        parts.append(shlex.quote(self._origin + self._base + _filled(path, parameters)))
         return " \\\n  ".join(parts)
 
     def _follow(self, node: Node) -> Node:
@@ -213,6 +218,17 @@ class Outline:
 
     def _anchor(self, schema: str) -> str:
         return f"{self.name}-schema-{schema}"
+
+
+def _filled(path: str, parameters: list[Node]) -> str:
+    """The path with an example for what stands in braces, and the query that it needs."""
+    query = []
+    for parameter in parameters:
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
+        elif parameter["in"] == "query" and parameter.get("required"):
+            query.append((parameter["name"], parameter["example"]))
+    return path + (f"?{urlencode(query)}" if query else "")
 
 
 def _pretty(value: Any, indent: str = "") -> str:

@@ -17,11 +17,13 @@ from keyrelay.relay.causes.tls import TLS
 from keyrelay.relay.causes.token import TOKEN
 from keyrelay.relay.causes.token_network import TOKEN_NETWORK
 from keyrelay.relay.causes.turned_away import TURNED_AWAY
+from keyrelay.relay.causes.vault import VAULT
 from keyrelay.relay.model import Evidence
 
 __all__ = ["CAUSES", "CHAPTERS", "Cause", "Explanation", "Surroundings", "explain"]
 
 CHAPTERS: Mapping[str, tuple[Cause, ...]] = {
+    "Credentials from a vault": VAULT,
     "Reaching the relay": NETWORK,
     "TLS": TLS,
     "Reaching the token endpoint": TOKEN_NETWORK,

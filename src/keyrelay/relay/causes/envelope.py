@@ -266,6 +266,17 @@ ENVELOPE: tuple[Cause, ...] = (
         more="RFC 3463 section 3.3",
     ),
     Cause(
+        id="mailbox-storage-used-up",
+        stages=("recipient",),
+        kinds=("reply",),
+        codes=(552,),
+        # About a message it is said in the same words, but only after the message.
+        pattern=r"storage allocation",
+        sentence="The mailbox of {recipient} has used up its room.",
+        remedy="The owner must make room; use another recipient until then.",
+        more="RFC 5321 section 4.2.3",
+    ),
+    Cause(
         id="mailbox-disabled",
         stages=("recipient", "data"),
         kinds=("reply",),

@@ -118,8 +118,8 @@ MESSAGE: tuple[Cause, ...] = (
         id="outcome-unknown",
         stages=_MAIL,
         kinds=("outcome_unknown",),
-        sentence="The connection was lost after the whole message had been sent and before {host} answered. It may "
-        "have been accepted, or not.",
+        sentence="The whole message had been sent, and then the connection was lost, or time was up, before {host} "
+        "answered. It may have been accepted, or not.",
         remedy="Look in the recipient's mailbox or the relay's log before sending again, or it may arrive twice. If "
         "it happens often, a scanner at the relay is slower than time-outs in between.",
         more="RFC 5321 section 4.5.3.2.6; RFC 1047",
@@ -128,7 +128,8 @@ MESSAGE: tuple[Cause, ...] = (
         id="message-stalled",
         stages=("data",),
         kinds=("timeout",),
-        sentence="{host} stopped taking in the message[ for {seconds} seconds].",
+        sentence="{host} stopped taking in the message[ for {seconds} seconds][; the whole test had taken {whole_test} "
+        "seconds by then, and may take no longer].",
         remedy="If small messages pass and large ones do not, look at the MTU on the way (VPN) or at a scanner in "
         "between. Otherwise try again later.",
         retry=True,

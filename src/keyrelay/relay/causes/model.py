@@ -52,7 +52,8 @@ class Cause:
     ``codes`` are reply codes, or HTTP statuses at the stage token; one digit stands for its whole class.
     ``enhanced`` are status codes of RFC 3463, whole or, with a dot at the end, their beginning. ``pattern`` is
     looked for in all that the other side said, ``host`` in the relay's name, both in any case. ``facts`` are
-    facts of the evidence and their values. ``retry`` says whether trying later, with nothing changed, can help.
+    facts of the evidence and their values. ``missing_role`` is one that the token's claims do not name, which nobody
+    knows of a token that is no JWT. ``retry`` says whether trying later, with nothing changed, can help.
 
     In the two texts, ``{word}`` is filled in, and what stands in [brackets] is left out unless all its words are
     known; WORDS lists them.
@@ -65,6 +66,7 @@ class Cause:
     enhanced: tuple[str, ...] = ()
     pattern: str | None = None
     facts: tuple[tuple[str, Any], ...] = ()
+    missing_role: str | None = None
     host: str | None = None
     ports: tuple[int, ...] = ()
     looks: tuple[Look, ...] = ()
@@ -97,6 +99,7 @@ class Cause:
             (not self.codes or _is_one_of(code_of(evidence), self.codes))
             and (not self.enhanced or _begins_with_one_of(_enhanced_of(evidence), self.enhanced))
             and all(evidence.facts.get(name) == value for name, value in self.facts)
+            and (self.missing_role is None or _lacks(evidence.facts, self.missing_role))
             and (self.pattern is None or _compiled(self.pattern).search(_text_of(evidence)) is not None)
         )
 
@@ -139,6 +142,11 @@ def _begins_with_one_of(enhanced: str | None, wanted: tuple[str, ...]) -> bool:
     )
 
 
+def _lacks(facts: Mapping[str, Any], role: str) -> bool:
+    """Whether the token can be read, and does not name the role."""
+    return facts.get("format") == "jwt" and role not in facts.get("roles", ())
+
+
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
@@ -147,6 +155,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 # --- Filling in ----------------------------------------------------------------------------------------------
 
 DOING: Mapping[Stage, str] = {
+    "vault": "fetching a credential from a vault",
     "resolve": "looking up the name of the relay",
     "connect": "connecting",
     "greeting": "waiting for the greeting",
@@ -212,9 +221,12 @@ FACTS: Mapping[str, Callable[[object], str]] = {
     "names": _names,  # that the certificate is for
     "issuer": _text,  # of the certificate
     "offered": _names,  # mechanisms of AUTH, or extensions
+    "audience": _names,  # of the token
+    "roles": _names,  # of the token
     "limit": _bytes,  # the relay's SIZE
     "size": _bytes,  # of the message
     "seconds": _number,  # that were waited
+    "whole_test": _number,  # seconds, when there was no time left for it
     "status": _number,  # HTTP status of the token endpoint
     "clock_skew": _seconds,  # between our clock and the token endpoint's
 }

@@ -43,6 +43,16 @@ NETWORK: tuple[Cause, ...] = (
         "firewall). Try getent hosts {host} there.",
         retry=True,
     ),
+    Cause(
+        id="name-waits-for-others",
+        stages=("resolve",),
+        kinds=("dns_busy",),
+        sentence="The name {host} was not looked up: keyrelay waits for name servers about so many other names that it "
+        "asks for no more.",
+        remedy="Check DNS on the machine keyrelay runs on (/etc/resolv.conf, and UDP and TCP port 53 in the "
+        "firewall): it leaves many names without an answer. Then try again.",
+        retry=True,
+    ),
     # --- The connection ---
     Cause(
         id="microsoft-port-465",

@@ -129,7 +129,8 @@ OTHERWISE: tuple[Cause, ...] = (
         id="timed-out",
         stages=STAGES,
         kinds=("timeout",),
-        sentence="{host} did not answer[ within {seconds} seconds] while keyrelay was {doing}.",
+        sentence="{host} did not answer[ within {seconds} seconds] while keyrelay was {doing}[; the whole test had "
+        "taken {whole_test} seconds by then, and may take no longer].",
         remedy="Try again later. If it stays, ask the relay's administrator: slow look-ups (DNS, directory, spam "
         "filter) are the usual reason.",
         retry=True,

@@ -51,6 +51,8 @@ def _found(cause: Cause) -> str:
         parts.append("status " + _listed([f"{code}…" if code.endswith(".") else code for code in cause.enhanced]))
     if cause.pattern is not None:
         parts.append("by the words of the answer")
+    if cause.missing_role is not None:
+        parts.append(f"the token has no role {cause.missing_role}")
     if cause.host is not None:
         parts.append("by the name of the host")
     if cause.ports:

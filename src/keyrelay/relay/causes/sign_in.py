@@ -161,6 +161,21 @@ SIGN_IN: tuple[Cause, ...] = (
         more=_MICROSOFT_SMTP_AUTH,
     ),
     Cause(
+        id="microsoft-permission-missing",
+        stages=("auth",),
+        kinds=("reply",),
+        codes=(535,),
+        enhanced=("5.7.3", "5.7.139"),
+        missing_role="SMTP.SendAsApp",
+        sign_ins=_OAUTH,
+        sentence="The token does not hold the application permission SMTP.SendAsApp, without which no app may send."
+        "[ It is for {audience}.][ It holds {roles}.]",
+        remedy="Check that Scope is https://outlook.office365.com/.default. Then Entra admin center, App "
+        "registrations, the app, API permissions: add SMTP.SendAsApp under Application permissions of Office 365 "
+        "Exchange Online (not under Delegated permissions), and grant admin consent.",
+        more=_MICROSOFT_OAUTH,
+    ),
+    Cause(
         id="microsoft-sign-in-blocked",
         stages=("auth",),
         kinds=("reply",),
@@ -309,7 +324,7 @@ SIGN_IN: tuple[Cause, ...] = (
         id="mechanism-refused",
         stages=("auth",),
         kinds=("reply",),
-        codes=(503, 504, 500, 502, 534),
+        codes=(503, 504, 500, 502, 530, 534, 538),
         sentence="{host} does not take this way of signing in.",
         remedy="With a token: does the relay know OAuth at all? With a password: have PLAIN or LOGIN switched on. "
         "Some relays allow them only over TLS: switch UseSSL on.",

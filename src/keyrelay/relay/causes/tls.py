@@ -6,6 +6,7 @@ from keyrelay.profile.model import TransportSecurity
 from keyrelay.relay.causes.model import ADDRESS, SHORT_NAME, Cause
 
 _IMPLICIT = (TransportSecurity.IMPLICIT_TLS,)
+_USE_SSL_OFF = (TransportSecurity.STARTTLS_WHEN_OFFERED,)
 
 TLS: tuple[Cause, ...] = (
     # --- The mode ---
@@ -90,6 +91,7 @@ TLS: tuple[Cause, ...] = (
         kinds=("reply",),
         codes=(5,),
         pattern=r"starttls|(ssl|tls).{0,20}required|(requires?|must use|needs?) (ssl|tls)",
+        securities=_USE_SSL_OFF,
         sentence="{host} wants an encrypted connection before anything else.",
         remedy="Switch UseSSL on (Port 587 for STARTTLS, 465 for TLS from the first byte).[ Port {better_port} works.]",
         more="RFC 3207 section 4",
@@ -99,6 +101,7 @@ TLS: tuple[Cause, ...] = (
         stages=("auth",),
         kinds=("reply",),
         codes=(538,),
+        securities=_USE_SSL_OFF,
         sentence="{host} takes a sign-in only over an encrypted connection.",
         remedy="Switch UseSSL on (Port 587 for STARTTLS, 465 for TLS from the first byte).",
         more="RFC 4954 section 6",

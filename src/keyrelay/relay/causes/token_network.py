@@ -22,6 +22,16 @@ TOKEN_NETWORK: tuple[Cause, ...] = (
         retry=True,
     ),
     Cause(
+        id="token-name-waits-for-others",
+        stages=("token",),
+        kinds=("dns_busy",),
+        sentence="The host of the token endpoint, {endpoint}, was not looked up: keyrelay waits for name servers about "
+        "so many other names that it asks for no more.",
+        remedy="Check DNS on the machine keyrelay runs on (/etc/resolv.conf, port 53 in the firewall): it leaves many "
+        "names without an answer. Then try again.",
+        retry=True,
+    ),
+    Cause(
         id="token-connection-refused",
         stages=("token",),
         kinds=("refused",),

@@ -1,17 +1,37 @@
-"""What we trust, and what it means when TLS or the network fails. One trust for relay, token endpoint and vaults."""
+"""What it means when TLS or the network fails."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import ssl
-from functools import cache
-from pathlib import Path
+from typing import Literal
 
-from keyrelay.errors import TrustUnusable
-from keyrelay.relay.model import Kind
+from keyrelay.network.names import LookUpsBusy
 
-_ERRNO_KINDS: dict[int, Kind] = {
+FailureKind = Literal[
+    "name_unknown",  # the name does not exist
+    "no_address",  # the name exists and has no address
+    "dns_unavailable",  # no name server answered
+    "dns_busy",  # it was not asked about: too many other names wait for an answer
+    "refused",  # nobody listens there
+    "unreachable",  # no route
+    "forbidden",  # this machine's own rules forbid it
+    "timeout",  # no answer in time
+    "closed",  # the other side ended the connection
+    "not_tls",  # the answer to our first TLS message was no TLS
+    "expired",
+    "not_yet_valid",
+    "name_mismatch",
+    "unknown_issuer",
+    "self_signed",
+    "weak",  # key, signature or protocol version too weak for today's TLS
+    "client_certificate",  # the other side wants a certificate of ours, or does not like it
+    "certificate",  # refused for another reason
+    "handshake",  # TLS failed otherwise
+]
+
+_ERRNO_KINDS: dict[int, FailureKind] = {
     errno.ECONNREFUSED: "refused",
     errno.ENETUNREACH: "unreachable",
     errno.EHOSTUNREACH: "unreachable",
@@ -22,7 +42,7 @@ _ERRNO_KINDS: dict[int, Kind] = {
     errno.EPERM: "forbidden",
     errno.ETIMEDOUT: "timeout",
 }
-_RESOLVER_KINDS: dict[int, Kind] = {
+_RESOLVER_KINDS: dict[int, FailureKind] = {
     socket.EAI_NONAME: "name_unknown",
     socket.EAI_AGAIN: "dns_unavailable",
     socket.EAI_FAIL: "dns_unavailable",
@@ -31,7 +51,7 @@ _RESOLVER_KINDS: dict[int, Kind] = {
 }
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
-_CERTIFICATE_KINDS: dict[int, Kind] = {
+_CERTIFICATE_KINDS: dict[int, FailureKind] = {
     9: "not_yet_valid",
     10: "expired",
     18: "self_signed",
@@ -47,7 +67,7 @@ _CERTIFICATE_KINDS: dict[int, Kind] = {
     68: "weak",
 }
 # OpenSSL's names of reasons.
-_REASON_KINDS: dict[str, Kind] = {
+_REASON_KINDS: dict[str, FailureKind] = {
     "WRONG_VERSION_NUMBER": "not_tls",
     "HTTP_REQUEST": "not_tls",
     "PACKET_LENGTH_TOO_LONG": "not_tls",
@@ -72,58 +92,7 @@ _REASON_KINDS: dict[str, Kind] = {
 }
 
 
-class Trust:
-    """Which certificates we accept, and which we show: the system's authorities, and the operator's own."""
-
-    def __init__(
-        self,
-        *,
-        authorities: Path | None = None,
-        client_certificate: Path | None = None,
-        client_key: Path | None = None,
-    ) -> None:
-        self._authorities = authorities
-        self._client = None if client_certificate is None else (client_certificate, client_key)
-        self.verified = cache(self._verified)
-        self.unverified = cache(self._unverified)
-        # One of its own: the HTTP client tells the server by it that it wants to speak HTTP.
-        self.for_http = cache(self._verified)
-
-    def _verified(self) -> ssl.SSLContext:
-        """A context that accepts only a certificate of a trusted authority for the name asked for.
-
-        Raises TrustUnusable.
-        """
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            if self._authorities is not None:
-                context.load_verify_locations(cafile=self._authorities)
-        except (OSError, ssl.SSLError) as problem:
-            raise TrustUnusable(f"The authorities in {self._authorities} cannot be used: {_words(problem)}.") from None
-        self._show_client(context)
-        return context
-
-    def _unverified(self) -> ssl.SSLContext:
-        """A context that accepts any certificate: for mail without credentials, and to look at what was refused."""
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        self._show_client(context)
-        return context
-
-    def _show_client(self, context: ssl.SSLContext) -> None:
-        if self._client is None:
-            return
-        certificate, key = self._client
-        try:
-            context.load_cert_chain(certificate, key, password=lambda: b"")
-        except (OSError, ssl.SSLError) as problem:
-            raise TrustUnusable(f"The client certificate {certificate} cannot be used: {_words(problem)}.") from None
-
-
-def tls_kind(error: BaseException) -> tuple[Kind, str]:
+def tls_kind(error: BaseException) -> tuple[FailureKind, str]:
     """What a failed handshake means, and OpenSSL's words for it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _CERTIFICATE_KINDS.get(error.verify_code, "certificate"), error.verify_message
@@ -139,14 +108,12 @@ def tls_kind(error: BaseException) -> tuple[Kind, str]:
     return "closed", ""
 
 
-def network_kind(error: OSError) -> Kind:
+def network_kind(error: OSError) -> FailureKind:
     """What a failed name look-up or connection means."""
     if isinstance(error, socket.gaierror):
         return _RESOLVER_KINDS.get(error.errno or 0, "name_unknown")
+    if isinstance(error, LookUpsBusy):
+        return "dns_busy"
     if isinstance(error, TimeoutError):
         return "timeout"
     return _ERRNO_KINDS.get(error.errno or 0, "closed")
-
-
-def _words(problem: OSError) -> str:
-    return problem.strerror or "not a usable PEM file"

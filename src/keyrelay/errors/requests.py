@@ -1,0 +1,178 @@
+"""What a caller asked for, and who is asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from keyrelay.errors.root import KeyrelayError, Violation
+
+_MOST_VIOLATIONS = 50
+
+
+class BadInput(KeyrelayError):
+    """The request has fields that cannot be used; every one of them is listed, and nothing was changed."""
+
+    code = "bad_input"
+    remedy = "Correct the fields named and send the request again."
+
+    def __init__(self, violations: tuple[Violation, ...]) -> None:
+        self.violations = violations[:_MOST_VIOLATIONS]  # an answer to nonsense has a bound too
+        super().__init__(" ".join(self.sentences()))
+
+    def sentences(self, name: Callable[[str], str] = lambda field: field) -> list[str]:
+        """One sentence for each violation, with the fields called what ``name`` says."""
+        return [
+            violation.message.replace("{field}", name(violation.field.partition(".")[0]))
+            for violation in self.violations
+        ]
+
+
+class UnknownReference(BadInput):
+    """The request names something that does not exist, such as a PAM provider."""
+
+    code = "unknown_reference"
+    remedy = "Name something that exists; GET /PamProviders lists the providers."
+
+
+class BadSortField(BadInput):
+    """The list cannot be sorted by the field that the request names."""
+
+    code = "bad_sort_field"
+    remedy = "Sort by one of the fields named, or leave the parameter out."
+
+
+class SecretRequired(BadInput):
+    """The destination of a stored secret would change, and the secret was not given again.
+
+    A stored secret is only ever sent to the destination it was given for.
+    """
+
+    code = "secret_required"
+    remedy = "Give the secret again together with the new destination."
+
+
+class MalformedBody(KeyrelayError):
+    """The body could not be read as what its type says."""
+
+    code = "malformed_body"
+    remedy = "Send one JSON object, encoded in UTF-8."
+
+
+class BodyTooLarge(KeyrelayError):
+    """The body is longer than this operation accepts."""
+
+    code = "body_too_large"
+    remedy = "Send a shorter body; a profile needs a few kilobytes."
+
+
+class HeadTooLarge(KeyrelayError):
+    """The request line and headers are longer than any client needs."""
+
+    code = "head_too_large"
+    remedy = "Send fewer or shorter headers."
+
+
+class NotHttp(KeyrelayError):
+    """What arrived cannot be read as a request; often it is TLS sent to a port that speaks plain HTTP."""
+
+    code = "not_http"
+    remedy = "Send HTTP/1.1; look whether the address begins with http:// or https://."
+
+
+class BodyTooSlow(KeyrelayError):
+    """The body did not arrive in time."""
+
+    code = "body_too_slow"
+    remedy = "Send the whole body at once; look whether its Content-Length is right."
+
+
+class UnsupportedMediaType(KeyrelayError):
+    """The body's media type is not one this operation reads."""
+
+    code = "unsupported_media_type"
+    remedy = "Send the body as application/json."
+
+
+class UnknownVersion(KeyrelayError):
+    """The header x-keyfactor-api-version names a version that this operation does not have."""
+
+    code = "unknown_version"
+    remedy = "Use one of the versions named, or leave the header out for version 1."
+
+
+class HeaderRequired(KeyrelayError):
+    """A header that guards changes against foreign web pages is missing."""
+
+    code = "header_required"
+    remedy = "Send the header x-keyfactor-requested-with: APIClient."
+
+
+class NotFound(KeyrelayError):
+    """The path or the thing it names does not exist."""
+
+    code = "not_found"
+    remedy = "Check the path; /docs lists every operation."
+
+
+class MethodNotAllowed(KeyrelayError):
+    """The path exists and does not offer this method."""
+
+    code = "method_not_allowed"
+    remedy = "Use one of the methods in the Allow header."
+
+    def __init__(self, message: str, *, allowed: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class ProfileChanged(KeyrelayError):
+    """The profile is no longer the one the caller's If-Match named; nothing was changed."""
+
+    code = "profile_changed"
+    remedy = "Read the profile again, apply your change to what it is now, and send it with the new ETag."
+
+
+# --- Who is asking -------------------------------------------------------------------------------------------
+
+
+class SignInRequired(KeyrelayError):
+    """No credentials, or credentials that are not right."""
+
+    code = "sign_in_required"
+    remedy = "Sign in with a user name and password (HTTP Basic)."
+
+
+class NoRole(KeyrelayError):
+    """The identity is known and holds no role at all."""
+
+    code = "no_role"
+    remedy = "Ask an administrator for a role: keyrelay role grant ROLE USER."
+
+
+class PermissionMissing(KeyrelayError):
+    """The identity holds roles, and none of them has the permission needed."""
+
+    code = "permission_missing"
+    remedy = "Ask an administrator for a role with the permission named."
+
+
+class TooManyAttempts(KeyrelayError):
+    """Sign-in failed too often from this address or for this user; attempts are slowed down for a while."""
+
+    code = "too_many_attempts"
+    remedy = "Wait for the seconds in the Retry-After header."
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooManyTests(KeyrelayError):
+    """As many tests as are allowed are under way already, or this user has started too many in the last minute."""
+
+    code = "too_many_tests"
+    remedy = "Wait for the seconds in the Retry-After header."
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -1,0 +1,1 @@
+"""Credentials that stay in the organisation's vaults."""

@@ -1,0 +1,1 @@
+"""The back ends that come with keyrelay, a module for each product."""
