@@ -86,6 +86,7 @@ _REASON_KINDS: dict[str, FailureKind] = {
     "SSLV3_ALERT_BAD_CERTIFICATE": "client_certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "client_certificate",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "client_certificate",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "client_certificate",
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "client_certificate",
     "TLSV1_ALERT_UNKNOWN_CA": "client_certificate",
     "TLSV1_ALERT_ACCESS_DENIED": "client_certificate",

@@ -35,7 +35,7 @@ _WORDS: dict[str, str] = {
     "refused": "nobody listens there",
     "unreachable": "there is no route to it",
     "forbidden": "this machine's own rules forbid it",
-    "closed": "it ended the connection",
+    "closed": "it ended the connection; perhaps it wants a client certificate (KEYRELAY_VAULT_CLIENT_CERT)",
     "not_tls": "it does not speak TLS",
     "expired": "its certificate has expired",
     "not_yet_valid": "its certificate is not valid yet",
