@@ -502,7 +502,7 @@ def test_no_storm_leaves_a_profile_that_names_what_is_gone(server, what):
         if what == "provider":
             return delete(server, number)
         if what == "remote":
-            sent = {**body(server, f"P{number}"), "Id": number, "Remote": True}
+            sent = {**body(server, f"Renamed {number}"), "Id": number, "Remote": True}
             return server.put(PROVIDERS, json=sent)
         return server.request("DELETE", f"{PROVIDERS}/Local/{number}/Entries", params={"secretName": "smtp-pass"})
 

@@ -306,3 +306,9 @@ def test_the_answer_does_not_differ_with_the_length_of_the_value(trusting, vault
         vault.secrets["mail/smtp"] = value
         found.append(tried(trusting, number) | {"milliseconds": 0})
     assert found[0] == found[1]
+
+
+def test_a_parameter_that_the_type_does_not_know_is_told_since_a_profile_may_not_have_it(trusting, number):
+    document = tried(trusting, number, WANTED | {"secret": "mail/smtp"})
+    assert document["verdict"] == "bad_parameter"
+    assert "takes Secret and Key" in document["detail"]

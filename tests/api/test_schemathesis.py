@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import schemathesis
+from schemathesis.specs.openapi.checks import allow_header_conformance, unsupported_method
 
 from keyrelay.api import openapi
 
@@ -17,8 +18,16 @@ CHECKS = {
 # The compatible API is lenient by contract: null counts as missing, texts of digits as numbers (P3, D21).
 LENIENT = CHECKS | {"negative_data_rejection": {"enabled": False}}
 
+# One of its methods is in version 1 alone and one in version 2, and Allow tells of both.
+MIXED = "/PamProviders/Types/{id}"
+
 # Other names for JSON; test_documents.py shows that they are read alike.
 ALIKE = {"application/json-patch+json", "text/json", "application/*+json"}
+
+
+def _validate(case, server):
+    excluded = [allow_header_conformance, unsupported_method] if case.path == MIXED else []
+    case.call_and_validate(base_url=server.url + "/KeyfactorAPI", auth=server.auth, excluded_checks=excluded)
 
 
 def _schema(name: str, checks: dict):
@@ -40,14 +49,14 @@ own = _schema("keyrelay", CHECKS)
 
 @version_1.parametrize()
 def test_version_1_behaves_as_documented(case, module_server):
-    case.call_and_validate(base_url=module_server.url + "/KeyfactorAPI", auth=module_server.auth)
+    _validate(case, module_server)
 
 
 @version_2.parametrize()
 def test_version_2_behaves_as_documented(case, module_server):
     if "x-keyfactor-api-version" not in case.headers:
         return  # a request of version 1, then
-    case.call_and_validate(base_url=module_server.url + "/KeyfactorAPI", auth=module_server.auth)
+    _validate(case, module_server)
 
 
 @own.parametrize()

@@ -256,7 +256,7 @@ def test_an_entry_is_added_changed_and_removed(local, written):
     assert [entry["name"] for entry in local.read("pam", "entry", "list", "1")] == ["smtp"]
 
 
-def secret_of(keyrelay, name: str, tmp_path: Path) -> str:
+def secret_of(keyrelay, name: str) -> str:
     """What an entry holds, from the database itself: no command shows it."""
     script = """
 import asyncio, os, sys
@@ -282,23 +282,23 @@ asyncio.run(main())
     return done.stdout.removesuffix("\n")
 
 
-def test_set_changes_the_secret_or_the_description_and_keeps_the_other(local, tmp_path):
-    assert secret_of(local, "smtp", tmp_path) == "of the entry"
+def test_set_changes_the_secret_or_the_description_and_keeps_the_other(local):
+    assert secret_of(local, "smtp") == "of the entry"
     assert local.ok("pam", "entry", "set", "1", "smtp", "--description", "for mail") == "Entry smtp changed.\n"
-    assert secret_of(local, "smtp", tmp_path) == "of the entry"
+    assert secret_of(local, "smtp") == "of the entry"
     local.ok("pam", "entry", "set", "1", "smtp", "--secret-file", "-", given="rotated\n")
-    assert secret_of(local, "smtp", tmp_path) == "rotated"
+    assert secret_of(local, "smtp") == "rotated"
     assert local.read("pam", "entry", "list", "1") == [{"name": "smtp", "description": "for mail"}]
 
 
-def test_set_asks_for_the_secret_on_a_terminal(local, tmp_path):
+def test_set_asks_for_the_secret_on_a_terminal(local):
     secret = new_canary()
     terminal = Terminal(local.environment, "pam", "entry", "set", "1", "smtp")
     terminal.answer("New secret: ", secret)
     terminal.answer("Once more: ", secret)
     assert terminal.end() == 0
     assert leaks({"secret": secret}, terminal.shown.encode()) == []
-    assert secret_of(local, "smtp", tmp_path) == secret
+    assert secret_of(local, "smtp") == secret
 
 
 def test_an_entry_that_cannot_be_is_explained_and_nothing_changes(local):
@@ -348,7 +348,7 @@ def test_what_the_profile_uses_stays(local):
     assert local.read("smtp", "get")["relay_password"] == reference
 
 
-def test_a_server_that_runs_knows_at_once(local, vault, tmp_path):
+def test_a_server_that_runs_knows_at_once(local, vault):
     server = Command.serve(local.environment)
     try:
         server.wait_until_alive()
@@ -453,7 +453,7 @@ def test_what_cannot_be_tried_is_one_line(local):
 # --- Secrets are nowhere -------------------------------------------------------------------------------------
 
 
-def test_a_secret_is_in_no_output_no_file_and_no_argument(keyrelay, vault, tmp_path):
+def test_a_secret_is_in_no_output_no_file_and_no_argument(keyrelay, vault):
     planted = {"token": vault.token, "value": vault.secrets["mail/smtp"], "entry": new_canary(), "new": new_canary()}
     told = [
         keyrelay.ok(*added(vault, "Token=-"), given=planted["token"]),

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import pytest
 
 from canary import leaks, new_canary
-from keyrelay.errors import SecretGone
-from keyrelay.pam import fetching
+from keyrelay.errors import KeyUnknown
+from keyrelay.pam import fetching, memory
 from keyrelay.pam.backend import Means, Parameter, VaultFailed
 from keyrelay.pam.fetching import Fetched, Patience, Vaults
 from keyrelay.pam.local import EntryDraft, LocalDb
-from keyrelay.pam.model import GivenValue, Provider, ProviderDraft
+from keyrelay.pam.model import GivenValue, Provider, ProviderDraft, ProviderType
 from keyrelay.pam.providers import ProviderKeeper
 from keyrelay.secrets.model import FromPam, SecretText
 from keyrelay.server import Node
@@ -326,6 +326,84 @@ def test_an_answer_that_took_longer_does_not_replace_one_asked_for_later(run, gi
     run(work)
 
 
+def test_a_denial_is_not_undone_by_a_value_that_was_asked_for_earlier(run):
+    async def work(kit: Kit) -> None:
+        slow = kit.backend.opened = asyncio.Event()
+        early = kit.start()
+        await kit.asked(1)
+        kit.clock.now += 1
+        kit.backend.opened, kit.backend.gives = None, VaultFailed("denied")
+        assert (await kit.failure(not_before=1001.0)).problem == "denied"
+        slow.set()
+        assert (await early).text.reveal() == "first"
+        assert (await kit.failure()).problem == "denied"
+        kit.clock.now += 5
+        kit.backend.gives = VaultFailed("unreachable")
+        assert (await kit.failure()).problem == "unreachable"
+
+    run(work, stale=3600)
+
+
+# --- What the relay refuses ----------------------------------------------------------------------------------
+
+
+def test_a_value_that_the_relay_refuses_is_not_used_again(run):
+    async def work(kit: Kit) -> None:
+        found = await kit.fetch()
+        kit.vaults.refused(kit.reference(), found.asked_at)
+        kit.backend.gives = "second"
+        assert await kit.text() == "second"
+
+    run(work)
+
+
+def test_a_value_that_the_relay_refuses_is_no_old_value_to_fall_back_on(run):
+    async def work(kit: Kit) -> None:
+        found = await kit.fetch()
+        kit.backend.gives = VaultFailed("unreachable")
+        kit.clock.now += 31
+        assert (await kit.fetch()).stale
+        kit.vaults.refused(kit.reference(), found.asked_at)
+        assert (await kit.failure()).problem == "unreachable"
+        kit.clock.now += 31
+        assert (await kit.failure()).problem == "unreachable"
+
+    run(work, stale=3600)
+
+
+def test_a_refusal_says_nothing_of_other_secrets_nor_of_a_newer_value(run):
+    async def work(kit: Kit) -> None:
+        early = await kit.fetch()
+        await kit.fetch("imap")
+        kit.clock.now += 1
+        await kit.fetch(not_before=kit.clock.now)
+        kit.vaults.refused(kit.reference(), early.asked_at)
+        assert (await kit.fetch()).kept
+        assert (await kit.fetch("imap")).kept
+        kit.vaults.refused(FromPam(99, {"Secret": "smtp"}), 2000.0)
+        kit.vaults.refused(FromPam(kit.provider, {}), 2000.0)
+        assert (await kit.fetch()).kept
+
+    run(work)
+
+
+def test_a_refused_value_does_not_come_back_with_a_slow_answer(run):
+    async def work(kit: Kit) -> None:
+        slow = kit.backend.opened = asyncio.Event()
+        early = kit.start()
+        await kit.asked(1)
+        kit.clock.now += 1
+        kit.backend.opened = None
+        found = await kit.fetch(not_before=kit.clock.now)
+        kit.vaults.refused(kit.reference(), found.asked_at)
+        slow.set()
+        await early
+        kit.backend.gives = "second"
+        assert await kit.text() == "second"
+
+    run(work)
+
+
 # --- While the vault is down ---------------------------------------------------------------------------------
 
 
@@ -344,6 +422,23 @@ def test_an_old_value_is_used_while_the_vault_is_down_if_that_is_allowed(run, ca
         assert (await kit.failure()).problem == problem
 
     run(work, fresh=30, stale=60, failed=0)
+
+
+def test_the_log_tells_of_an_old_value_once_a_minute_for_each_secret(run, caplog):
+    async def work(kit: Kit) -> list[int]:
+        for secret in ("smtp", "imap"):
+            await kit.fetch(secret)
+        kit.backend.gives = VaultFailed("sealed")
+        told = []
+        for seconds in (31, 59.9, 0.1, 59.9):
+            kit.clock.now += seconds
+            for _ in range(20):
+                for secret in ("smtp", "imap"):
+                    assert (await kit.fetch(secret)).stale
+            told.append(sum("old value" in record.getMessage() for record in caplog.records))
+        return told
+
+    assert run(work, fresh=30, stale=3600) == [2, 2, 4, 4]
 
 
 def test_how_old_a_value_may_be_is_asked_when_the_vault_has_failed(run):
@@ -484,9 +579,9 @@ def test_what_the_store_says_is_no_failure_of_the_vault(run):
     async def work(kit: Kit) -> None:
         await kit.providers.catalogue()
         async with kit.node.store.change("keys") as change:
-            await change.run("DELETE FROM stored_secret")
+            await change.run("UPDATE stored_secret SET sealed = $1", bytes(40))
         failures = await asyncio.gather(*(kit.fetch() for _ in range(3)), return_exceptions=True)
-        assert [type(one) for one in failures] == [SecretGone] * 3
+        assert [type(one) for one in failures] == [KeyUnknown] * 3
         assert len({id(one) for one in failures}) == 3  # what is added to one for its caller is added to no other
         assert kit.backend.asked == []
 
@@ -727,6 +822,37 @@ def test_a_provider_that_was_removed_gives_nothing_any_more(run):
     run(work, stale=3600)
 
 
+def test_a_change_of_another_provider_takes_no_value_away(run):
+    async def work(kit: Kit) -> None:
+        await kit.fetch()
+        kit.backend.opened = asyncio.Event()
+        waiting = [kit.start("imap")]
+        await kit.asked(2)
+        await kit.providers.add(draft(await type_id(kit.providers), "Other"))
+        assert (await kit.fetch()).kept
+        waiting.append(kit.start("imap"))
+        await kit.settle()
+        kit.backend.opened.set()
+        await asyncio.gather(*waiting)
+        assert (await kit.fetch("imap")).kept
+        assert len(kit.backend.asked) == 2
+        kit.backend.opened, kit.backend.gives = None, VaultFailed("unreachable")
+        kit.clock.now += 31
+        assert (await kit.fetch()).stale
+        await kit.providers.add(draft(await type_id(kit.providers), "Another"))
+        assert (await kit.fetch()).stale
+
+    run(work, stale=3600)
+
+
+def test_a_provider_of_the_local_type_counts_as_changed_whatever_it_looks_like():
+    def of(kind: str) -> Provider:
+        return Provider(1, "one", ProviderType("id", kind, ()), {})
+
+    assert fetching._is_unchanged(of("Fake"), of("Fake"))
+    assert not fetching._is_unchanged(of(LocalDb.name), of(LocalDb.name))
+
+
 def test_a_change_of_an_entry_is_effective_at_once(fresh_settings):
     def entry(secret: str) -> EntryDraft:
         return EntryDraft(name="smtp", description=None, secret=SecretText(secret))
@@ -777,7 +903,7 @@ def test_close_ends_every_request_and_tells_those_who_wait(run):
 
 
 def test_what_is_kept_is_bounded(run, monkeypatch):
-    monkeypatch.setattr(fetching, "_MOST_KEPT", 10)
+    monkeypatch.setattr(memory, "_MOST_KEPT", 10)
 
     async def work(kit: Kit) -> None:
         for number in range(30):
@@ -785,14 +911,44 @@ def test_what_is_kept_is_bounded(run, monkeypatch):
         kit.backend.gives = VaultFailed("denied")
         for number in range(30):
             await kit.failure(f"nothing {number}")
-        assert len(kit.vaults._kept) == 10
-        assert len(kit.vaults._failed) == 10
+        assert [len(known) for known in kit.vaults._memory._all()] == [10, 10, 10, 0]
         assert (kit.vaults._asking, kit.vaults._tasks) == ({}, set())
         assert (await kit.fetch("secret 29")).kept  # the newest stay
         kit.backend.gives = "again"
         assert await kit.text("secret 0") == "again"
 
     run(work)
+
+
+def test_a_value_leaves_the_memory_when_nobody_may_use_it_any_more(run, monkeypatch):
+    monkeypatch.setattr(memory, "_AT_LEAST", 0.0)
+
+    async def work(kit: Kit) -> None:
+        vaults = Vaults(kit.providers, kit.vaults._means, Patience(fresh=0.05, stale=0.05))
+        for secret in ("smtp", "imap"):
+            await vaults.fetch(kit.reference(secret))
+        assert len(vaults._memory._values) == 2
+        async with asyncio.timeout(20):
+            while vaults._memory._values:  # noqa: ASYNC110 - nobody asks, so nobody is told
+                await asyncio.sleep(0.01)
+        await vaults.close()
+
+    run(work)
+
+
+def test_an_old_value_stays_in_memory_for_as_long_as_it_may_be_used(run):
+    async def work(kit: Kit) -> None:
+        await kit.fetch()
+        kit.clock.now += 89
+        await kit.fetch("imap")
+        assert len(kit.vaults._memory._values) == 2
+        kit.clock.now += 1
+        await kit.fetch("imap", not_before=kit.clock.now)
+        assert [dict(wanted)["Secret"] for _, wanted in kit.vaults._memory._values] == ["imap"]
+        await kit.vaults.close()
+        assert kit.vaults._memory._values == {}
+
+    run(work, fresh=30, stale=60)
 
 
 # --- Secrets -------------------------------------------------------------------------------------------------

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from broken_answers import BROKEN
+from broken_answers import BROKEN, HUGE
 from double import Answered, page, says
 from real_vault import RealVault, is_there
 from vault_cases import of_app_role, of_kubernetes, of_token
-from vault_double import ROOT, Issued, VaultDouble, refused
+from vault_double import ROOT, Issued, VaultDouble, refused, whole
 
 from canary import new_canary
 from keyrelay.secrets.model import SecretText
@@ -134,6 +136,45 @@ def test_a_path_that_leads_to_no_kv_engine_is_not_asked_for(vault, path, why):
 def test_the_token_itself_cannot_be_fetched_as_a_secret(vault):
     case = replace(of_token(vault, Path="v1"), wanted={"Secret": "auth/token/lookup-self", "Key": "id"})
     assert problem(case).problem == "bad_parameter"
+
+
+@pytest.mark.parametrize(
+    ("path", "secret"),
+    [
+        ("v1/team", "auth/token/lookup-self"),
+        ("v1/team/auth", "token/lookup-self"),
+        ("v1/team/mail/auth/token", "lookup-self"),
+        ("v1/data", "auth/token/lookup-self"),
+    ],
+)
+def test_the_token_itself_cannot_be_fetched_from_a_namespace_in_the_path(vault, path, secret):
+    """By a vault that does not say what is mounted there."""
+    told = whole({"id": ROOT, "meta": None, "policies": ["root"], "ttl": 0})
+    vault.trouble = says({name: value for name, value in json.loads(told.body).items() if name != "mount_type"})
+    case = replace(of_token(vault, Path=path), wanted={"Secret": secret, "Key": "id"})
+    assert problem(case).problem == "bad_parameter"
+
+
+@pytest.mark.parametrize("path", ["v1/secret/data", "v1/kv"])
+@pytest.mark.parametrize("name", ["auth/smtp", "mail/sys/smtp", "mail/identity"])
+def test_a_secret_may_be_called_like_what_is_no_kv_engine(vault, path, name):
+    vault.put(f"{path.split('/')[1]}/{name}", {"password": "Zx9-ordinary-Qk7"})
+    case = replace(of_token(vault, Path=path), wanted={"Secret": name, "Key": "password"})
+    assert fetch(case).reveal() == "Zx9-ordinary-Qk7"
+
+
+def test_a_huge_answer_takes_little_memory(vault):
+    """The vault itself, in this process too, sends it in small pieces."""
+    case = of_token(vault)
+    fetch(case)
+    vault.trouble = Answered(200, b'"', huge=HUGE)
+    tracemalloc.start()
+    try:
+        assert problem(case).problem == "bad_answer"
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10_000_000
 
 
 def test_leased_credentials_are_not_taken_for_a_secret(vault):

@@ -12,10 +12,11 @@ import pytest
 from vault_double import VaultDouble
 from vaulted import basic_profile, hashicorp, mailer_of, node_of, reference, terms_of, trusting
 
+from keyrelay.chaos.relay import ChaosRelay
 from keyrelay.profile.model import OAuthClientCredentials, SmtpProfile
 from keyrelay.relay.mailing import Mailer
 from keyrelay.relay.model import Envelope, StageFailed
-from relaying import certificates, running
+from relaying import CONTENT, certificates, running
 from token_server import TokenServer, issues
 
 MESSAGES = 200
@@ -146,3 +147,41 @@ def test_a_client_secret_that_was_changed_in_the_vault_gets_a_new_token_at_once(
         asyncio.run(main())
         assert [message.recipients for message in relay.messages] == [("one@b.test",), ("two@b.test",)]
         assert [request.form["client_secret"] for request in provider.requests] == [old, old, new]
+
+
+@pytest.mark.parametrize("rotated", ["vault and relay", "relay alone"])
+def test_an_old_password_is_not_tried_by_every_message_that_waits(rotated, vault, sqlite_settings, tmp_path):
+    """Relays lock an account after a few refusals: a hundred messages must not be a hundred of them."""
+    old, new = (secrets.token_urlsafe(18) for _ in range(2))
+    user = "mailer@example.org"
+    settings = trusting(sqlite_settings, tmp_path, vault.authority, certificates().authority)
+
+    async def main(relay: ChaosRelay, another: ChaosRelay) -> list[BaseException]:
+        vault.put("secret/smtp", {"username": user, "password": old})
+        async with node_of(settings) as node:
+            there = await hashicorp(node, vault)
+            names = [reference(there, "smtp", key) for key in ("username", "password")]
+            await node.keeper.replace(basic_profile("localhost", relay.port, *names), by="tester")
+            async with mailer_of(node, terms_of(node), messages=1) as mailer:
+                await deliver(mailer, "warm@b.test", 0)
+                if rotated == "vault and relay":
+                    vault.put("secret/smtp", {"username": user, "password": new})
+                # Another relay that knows the new password alone, on the same port as far as the profile knows.
+                await node.keeper.replace(basic_profile("localhost", another.port, *names), by="tester")
+                sending = (mailer.send(Envelope("pki@example.org", (f"r{n}@b.test",)), CONTENT) for n in range(100))
+                outcomes = await asyncio.gather(*sending, return_exceptions=True)
+                return [one for one in outcomes if isinstance(one, BaseException)]
+
+    with (
+        running(starttls=True, auth=("PLAIN",), users={user: old}) as relay,
+        running(starttls=True, auth=("PLAIN",), users={user: new}) as another,
+    ):
+        failed = asyncio.run(main(relay, another))
+    if rotated == "vault and relay":
+        assert failed == []
+        assert len(another.messages) == 100
+    else:
+        assert len(failed) == 100
+        assert {one.evidence.stage for one in failed} == {"auth"}
+    sign_ins = [line for _, line in another.commands if line.upper().startswith("AUTH")]
+    assert len(sign_ins) - len(another.messages) == 1

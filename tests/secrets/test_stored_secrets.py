@@ -6,8 +6,7 @@ import dataclasses
 
 import pytest
 
-from keyrelay.errors import KeyUnknown, SecretGone, UnknownReference
-from keyrelay.secrets.model import FromPam, SecretText
+from keyrelay.errors import KeyUnknown, SecretGone
 from keyrelay.secrets.stored import reveal as resolve
 from keyrelay.server import Node
 from live import ANONYMOUS, BASIC, OAUTH, LiveServer
@@ -140,22 +139,3 @@ def test_profiles_without_secrets_can_be_restored_however_old(fresh_settings, st
         server.put_v2(password(number))
     restore(server, 1)
     assert server.get_v2()["RelayAuthenticationType"] == 0
-
-
-def test_a_reference_to_a_provider_that_is_not_there_is_named(server):
-    async def ask(node: Node) -> SecretText:
-        return await resolve(
-            node.store, node.keyring, FromPam(7, {"SecretId": "1"}), field="relay_password", destination="anywhere"
-        )
-
-    with pytest.raises(UnknownReference, match="7"):
-        server.run(ask)
-
-
-def test_a_secret_that_was_just_given_resolves_to_itself(server):
-    async def ask(node: Node) -> SecretText:
-        return await resolve(
-            node.store, node.keyring, SecretText("fresh"), field="relay_password", destination="anywhere"
-        )
-
-    assert server.run(ask).reveal() == "fresh"

@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what a start does not need
     from keyrelay.relay.diagnosis import Diagnoses
 
 _logger = logging.getLogger(__name__)
+_DIGITS = 10  # of the largest int32
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +88,19 @@ class Operation:
     roleless: bool = False
     in_part: bool = False
 
-    def open_to(self, identity: Identity, **place: str) -> bool:
+    def needs(self, place: Mapping[str, str]) -> str | None:
+        """The access-control string needed at this place.
+
+        A star stands for what is no number, or not known: no string holds one, so only what covers all of them will do.
+        """
+        number = place.get("id", "")
+        number = number if number.isascii() and number.isdigit() and len(number) <= _DIGITS else "*"
+        return self.permission and self.permission.format(id=number)
+
+    def open_to(self, identity: Identity, place: Mapping[str, str]) -> bool:
         """Whether the identity may call it, at this place."""
-        if self.permission is None:
-            return True
-        needed = self.permission.format_map(_Anywhere(place))
-        return identity.may(needed) or (self.in_part and identity.may_in_part(needed))
-
-
-class _Anywhere(dict[str, str]):
-    def __missing__(self, _: str) -> str:
-        return "*"  # no permission string holds one, so only what covers every number will do
+        needed = self.needs(place)
+        return needed is None or identity.may(needed) or (self.in_part and identity.may_in_part(needed))
 
 
 def _our_name(field: str) -> str:
@@ -201,8 +204,8 @@ class Resource:
     def _admit(self, identity: Identity, operation: Operation, place: Mapping[str, str]) -> None:
         if not identity.roles and not operation.roleless:
             raise NoRole(f"User {identity.name} is known here and holds no role.")
-        if operation.permission is not None and not operation.open_to(identity, **place):
-            raise lacking(identity, operation.permission.format_map(place))
+        if not operation.open_to(identity, place):
+            raise lacking(identity, str(operation.needs(place)))
 
     def _version(self, request: Request, operation: Operation) -> int:
         if not self.style.versioned:

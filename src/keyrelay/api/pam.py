@@ -106,7 +106,9 @@ def _replace(version: int) -> Handler:
         _require(violations)
         assert number is not None  # noqa: S101 - required
         provider = await call.services.providers.replace(number, draft)
-        return _json(wire_pam.provider_answer(provider, await _references(call), version))
+        # The right to modify is not the right to see what the profile uses.
+        references = await _references(call) if call.identity.may(f"{READ_PAM}{number}/") else ()
+        return _json(wire_pam.provider_answer(provider, references, version))
 
     return replace
 
@@ -117,7 +119,7 @@ async def _remove(call: Call) -> Answer:
 
 
 async def _references(call: Call) -> list[tuple[str, FromPam]]:
-    """The references of the profile, for whoever may see them there."""
+    """The references of the profile: their values are listed with their provider's (contract 4.1)."""
     profile = (await call.services.keeper.snapshot()).profile
     found = () if profile is None else profile.secrets()
     return [(field, source) for field, source in found if isinstance(source, FromPam)]

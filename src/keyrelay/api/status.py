@@ -19,7 +19,7 @@ def resources(base_path: str, style: Style, services: Services, known: Sequence[
             f"{method} {resource.path.removeprefix(base_path)}"
             for resource in (*known, *here)
             for method, operation in resource.operations.items()
-            if operation.open_to(call.identity)
+            if operation.open_to(call.identity, {})
         ]
         return Answer(200, json.dumps(sorted(listed)).encode(), (JSON,))
 

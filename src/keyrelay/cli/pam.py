@@ -10,8 +10,9 @@ from keyrelay.api.pam_try import trial_document
 from keyrelay.cli import pam_values, terminal
 from keyrelay.cli.learned import shown
 from keyrelay.cli.terminal import AsJson
-from keyrelay.pam import blocking, trying
+from keyrelay.pam import trying
 from keyrelay.pam.backend import VaultFailed
+from keyrelay.pam.blocking import Library
 from keyrelay.pam.model import Provider, ProviderDraft, ProviderType
 from keyrelay.secrets.model import FromPam, Stored
 from keyrelay.server import Node
@@ -31,12 +32,6 @@ EXIT_CODES = {
     "parameter_missing": 9,
     "bad_parameter": 10,
     "extra_missing": 11,
-}
-# The library that a type cannot do without, and the extra that brings it.
-_LIBRARIES = {
-    "Azure-KeyVault": ("azure.identity", "azure"),
-    "AWS-SecretsManager": ("botocore.session", "aws"),
-    "GCP-SecretManager": ("google.auth.transport.requests", "gcp"),
 }
 
 
@@ -205,10 +200,11 @@ def _remark(kind: ProviderType) -> str:
 
 def _install(kind: ProviderType) -> str | None:
     """The command that installs what a type needs, where that is missing."""
-    if kind.name not in _LIBRARIES or kind.backend is None:
+    library = getattr(kind.backend, "library", None)
+    if not isinstance(library, Library):
         return None
     try:
-        blocking.library(*_LIBRARIES[kind.name])
+        library.load()
     except VaultFailed as missing:
         return missing.detail
     return None

@@ -25,7 +25,7 @@ class NoProfile(KeyrelayError):
 
 
 class UnknownName(KeyrelayError):
-    """No user, role or revision of that name is kept here."""
+    """Nothing of that name or number is kept here."""
 
     code = "unknown_name"
     remedy = "List what there is: keyrelay user list, keyrelay role list, keyrelay smtp history."
@@ -60,7 +60,7 @@ class LastAdministrator(KeyrelayError):
 
 
 class SecretGone(KeyrelayError):
-    """A stored secret of an old profile has been erased since, so that profile cannot be restored whole."""
+    """A stored secret has been erased since, so that what needs it cannot be had whole."""
 
     code = "secret_gone"
     remedy = "Set the profile anew and give the secrets again."

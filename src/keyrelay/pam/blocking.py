@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from keyrelay.network.exchange import HttpAnswer
@@ -17,24 +17,40 @@ from keyrelay.pam.backend import Means, VaultFailed
 
 _Outcome = TypeVar("_Outcome")
 
+_MOST_LEFT = 20
+_left: set[threading.Thread] = set()  # those whose callers have gone away
 # Headers that whoever sends the bytes decides on; nothing here unpacks an answer.
 _OURS = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
 
 
-def library(name: str, extra: str) -> Any:
-    """A module that only some installations have. Raises VaultFailed, with the command that installs it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise VaultFailed("extra_missing", f"pip install keyrelay[{extra}]") from None
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A module that only some installations have, and the extra of keyrelay that brings it.
+
+    A back end that cannot do without one has it as ``library``.
+    """
+
+    name: str
+    extra: str
+
+    def load(self, module: str | None = None) -> Any:
+        """The module, or another that comes with it. Raises VaultFailed, with the command that installs it."""
+        try:
+            return importlib.import_module(module or self.name)
+        except ImportError:
+            raise VaultFailed("extra_missing", f"pip install keyrelay[{self.extra}]") from None
 
 
 async def in_thread(work: Callable[[], _Outcome]) -> _Outcome:
     """What ``work`` gives, in a thread for it alone: those of the event loop look up names for everybody.
 
-    Whoever waits may be cancelled, and the loop may end; the thread then ends when its work does. Raises VaultFailed,
-    and nothing else: what a library raises may hold words of the vault.
+    Whoever waits may be cancelled, and the loop may end; the thread then ends when its work does. While too many such
+    threads hang, no more are begun. Raises VaultFailed, and nothing else: what a library raises may hold words of the
+    vault.
     """
+    _left.difference_update([thread for thread in _left if not thread.is_alive()])
+    if len(_left) >= _MOST_LEFT:
+        raise VaultFailed("timeout", f"{_MOST_LEFT} earlier sign-ins hang; end what they wait for, or restart keyrelay")
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     outcomes: list[_Outcome | VaultFailed] = []
@@ -49,8 +65,13 @@ async def in_thread(work: Callable[[], _Outcome]) -> _Outcome:
         with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
             loop.call_soon_threadsafe(ended.set)
 
-    threading.Thread(target=run, name="keyrelay-sign-in", daemon=True).start()
-    await ended.wait()
+    thread = threading.Thread(target=run, name="keyrelay-sign-in", daemon=True)
+    thread.start()
+    try:
+        await ended.wait()
+    except asyncio.CancelledError:
+        _left.add(thread)
+        raise
     (outcome,) = outcomes
     if isinstance(outcome, VaultFailed):
         raise VaultFailed(outcome.problem, outcome.detail)

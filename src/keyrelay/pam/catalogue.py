@@ -19,10 +19,14 @@ from keyrelay.store.model import Change, Reader
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All types by id, the hidden ones too, and all providers by number, as of one moment."""
+    """All types by id, the hidden ones too, and all providers by number.
+
+    ``outdated``: the types whose back end has a parameter that was never kept, or that was not kept as secret.
+    """
 
     types: Mapping[str, ProviderType]
     providers: Mapping[int, Provider]
+    outdated: frozenset[str] = frozenset()
 
     def shown_types(self) -> list[ProviderType]:
         shown = (kind for kind in self.types.values() if not kind.hidden)
@@ -70,22 +74,29 @@ def _parameters(field: str, kind: ProviderType, given: Mapping[str, str | None])
 async def read(reader: Reader, backends: Mapping[str, Backend]) -> Catalogue:
     """The catalogue as it is kept, with the back ends that are installed."""
     installed = {name.casefold(): backend for name, backend in backends.items()}
-    types = {}
+    # Providers first: a type is kept before its first provider, and goes after its last.
+    rows = await reader.rows("SELECT id, type, document FROM pam_provider ORDER BY id")
+    types, outdated = {}, set()
     for number, name, document in await reader.rows("SELECT id, name, document FROM pam_type"):
-        types[number] = _type(number, name, json.loads(document), installed.get(name.casefold()))
-    providers = {}
-    for number, kind, document in await reader.rows("SELECT id, type, document FROM pam_provider ORDER BY id"):
-        providers[number] = _provider(number, types[kind], json.loads(document))
-    return Catalogue(types, providers)
+        backend = installed.get(name.casefold())
+        types[number], is_outdated = _type(number, name, json.loads(document), backend)
+        if is_outdated:
+            outdated.add(number)
+    providers = {
+        number: _provider(number, types[kind], json.loads(document)) for number, kind, document in rows if kind in types
+    }
+    return Catalogue(types, providers, frozenset(outdated))
+
+
+async def read_again(reader: Reader, provider: Provider) -> Provider | None:
+    """The same provider as it is kept now; None when it is gone."""
+    rows = await reader.rows("SELECT document FROM pam_provider WHERE id = $1", provider.id)
+    return _provider(provider.id, provider.type, json.loads(rows[0][0])) if rows else None
 
 
 def lacks(catalogue: Catalogue, backends: Mapping[str, Backend]) -> bool:
-    """Whether a back end is installed whose type, or one of its parameters, has never been kept."""
-    return any(
-        (kept := catalogue.type_named(name)) is None
-        or not {one.name for one in backend.parameters} <= {one.name for one in kept.parameters}
-        for name, backend in backends.items()
-    )
+    """Whether something that an installed back end says of its type has never been kept."""
+    return bool(catalogue.outdated) or any(catalogue.type_named(name) is None for name in backends)
 
 
 async def add_installed(change: Change, catalogue: Catalogue, backends: Mapping[str, Backend]) -> None:
@@ -97,7 +108,7 @@ async def add_installed(change: Change, catalogue: Catalogue, backends: Mapping[
         if kept is None:
             kind = ProviderType(type_id(name), name, await numbered(change, new))
             await insert_type(change, kind)
-        elif new:
+        elif kept.id in catalogue.outdated:
             await save_type(change, replace(kept, parameters=(*kept.parameters, *await numbered(change, new))))
 
 
@@ -146,15 +157,21 @@ async def save_provider(change: Change, provider: Provider) -> None:
     await change.run("UPDATE pam_provider SET document = $1 WHERE id = $2", _provider_document(provider), provider.id)
 
 
-def _type(number: str, name: str, document: dict[str, Any], backend: Backend | None) -> ProviderType:
+def _type(number: str, name: str, document: dict[str, Any], backend: Backend | None) -> tuple[ProviderType, bool]:
+    """A type, and whether it is outdated. What its back end says counts, whatever was registered earlier."""
+    kept = [TypeParameter(**parameter) for parameter in document["parameters"]]
     said = {} if backend is None else {parameter.name: parameter for parameter in backend.parameters}
-    parameters = []
-    for kept in document["parameters"]:
-        parameter = TypeParameter(**kept)
-        if (now := said.get(parameter.name)) is not None:
-            parameter = replace(parameter, required=now.required, default=now.default)
-        parameters.append(parameter)
-    return ProviderType(number, name, tuple(parameters), backend, hidden=document["hidden"])
+    parameters = [_as_said(parameter, said.get(parameter.name)) for parameter in kept]
+    # Only what a back end adds, so that two nodes with two versions of it do not undo each other's work.
+    known, secret = {one.name for one in kept}, {one.name for one in kept if one.secret}
+    outdated = any(one.name not in known or (one.secret and one.name not in secret) for one in said.values())
+    return ProviderType(number, name, tuple(parameters), backend, hidden=document["hidden"]), outdated
+
+
+def _as_said(kept: TypeParameter, said: Parameter | None) -> TypeParameter:
+    if said is None:
+        return kept
+    return replace(kept, secret=said.secret, instance=said.instance, required=said.required, default=said.default)
 
 
 def _type_document(kind: ProviderType) -> str:

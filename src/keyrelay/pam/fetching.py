@@ -3,82 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, replace
 
 from keyrelay.errors import KeyrelayError
 from keyrelay.pam.backend import Means, VaultFailed
 from keyrelay.pam.catalogue import Catalogue
 from keyrelay.pam.guard import guarded
-from keyrelay.pam.model import Provider
+from keyrelay.pam.memory import Fetched, Key, Memory, Patience
+from keyrelay.pam.model import LOCAL_TYPE, Provider
 from keyrelay.pam.providers import ProviderKeeper
 from keyrelay.secrets.model import FromPam, SecretText
 
-_log = logging.getLogger(__name__)
-_MOST_KEPT = 1000
+__all__ = ["Fetched", "Patience", "Vaults"]
+
 _VALUE_CHARACTERS = 4096
-_PASSING = frozenset({"unreachable", "timeout", "sealed"})
-# The vault itself says that the secret is not for us any more: an old value is not used after that, come what may.
-_FINAL = frozenset({"not_found", "denied"})
-_Key = tuple[int, tuple[tuple[str, str], ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A secret from a vault. ``asked_at``: when the vault was asked, on ``clock``; ``seconds``: how long that took.
-
-    ``kept``: it was fetched for somebody else before. ``stale``: the vault could not be asked again, and the operator
-    allows an old value meanwhile.
-    """
-
-    text: SecretText
-    provider: Provider
-    asked_at: float
-    seconds: float
-    kept: bool = False
-    stale: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """For how long what is known is believed, in seconds.
-
-    ``fresh``: a value is used without asking again. ``stale``: how much longer it is used while the vault is down; 0
-    for not at all. ``failed``: a failure is told again without asking.
-    """
-
-    fresh: float = 30.0
-    stale: float = 0.0
-    failed: float = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    problem: VaultFailed
-    at: float
 
 
 class Vaults:
-    """Fetches for this process, in one event loop. What is kept is gone whenever anything about providers changes."""
+    """Fetches for this process, in one event loop. What is kept of a provider is gone when that changes."""
 
     def __init__(
         self,
         providers: ProviderKeeper,
         means: Means,
-        patience: Patience = Patience(),
+        patience: Patience | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
         self._providers = providers
         self._means = means
-        self._patience = patience
+        self._memory = Memory(patience or Patience(), clock)
         self._catalogue = Catalogue({}, {})
-        self._kept: dict[_Key, Fetched] = {}
-        self._failed: dict[_Key, _Failure] = {}
-        self._asking: dict[_Key, tuple[float, asyncio.Task[Fetched | BaseException]]] = {}
+        self._asking: dict[Key, tuple[float, asyncio.Task[Fetched | BaseException]]] = {}
         self._tasks: set[asyncio.Task[Fetched | BaseException]] = set()
 
     async def fetch(self, reference: FromPam, *, not_before: float | None = None) -> Fetched:
@@ -89,54 +48,52 @@ class Vaults:
         """
         provider, key = await self._provider(reference)
         now = self.clock()
-        kept = self._kept.get(key)
-        if kept is not None and self._will_do(kept, now, not_before):
-            return replace(kept, kept=True)
-        failure = self._failed.get(key)
-        if failure is not None and not_before is None and now < failure.at + self._patience.failed:
-            return self._stale_or(key, failure.problem)
-        outcome = await self._shared(key, provider, now, not_before)
+        kept = self._memory.value(key, not_before)
+        if kept is not None:
+            return kept
+        failure = self._memory.failure(key) if not_before is None else None
+        outcome = failure or await self._shared(key, provider, now, not_before)
+        if isinstance(outcome, VaultFailed) and not_before is None:
+            outcome = self._memory.stale(key, outcome) or outcome
         if isinstance(outcome, Fetched):
             return outcome
-        if isinstance(outcome, VaultFailed) and not_before is None:
-            return self._stale_or(key, outcome)
         raise _anew(outcome)
 
+    def refused(self, reference: FromPam, asked_at: float) -> None:
+        """The relay does not take the value that was asked for at that moment: it is not used again, stale or not."""
+        provider = self._catalogue.providers.get(reference.provider)
+        if provider is not None:
+            with suppress(VaultFailed):  # the type takes other parameters by now, and nothing is kept for these
+                self._memory.refused(_key(provider, reference), asked_at)
+
     async def close(self) -> None:
-        """End the requests that are under way."""
+        """End the requests that are under way, and forget everything."""
         while self._tasks:  # whoever waited for one may have asked again
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)
+        self._memory.close()
 
-    def _will_do(self, kept: Fetched, now: float, not_before: float | None) -> bool:
-        if not_before is not None:
-            return kept.asked_at >= not_before
-        return now < kept.asked_at + self._patience.fresh
-
-    def _stale_or(self, key: _Key, problem: VaultFailed) -> Fetched:
-        kept, now = self._kept.get(key), self.clock()
-        usable = kept is not None and now < kept.asked_at + self._patience.fresh + self._patience.stale
-        if kept is None or not usable or problem.problem not in _PASSING or not self._patience.stale:
-            raise _anew(problem)
-        facts = {"provider": kept.provider.id, "problem": problem.problem, "seconds_old": round(now - kept.asked_at)}
-        _log.warning("A vault does not answer; an old value of a secret is used", extra={"facts": facts})
-        return replace(kept, kept=True, stale=True)
-
-    async def _provider(self, reference: FromPam) -> tuple[Provider, _Key]:
+    async def _provider(self, reference: FromPam) -> tuple[Provider, Key]:
         catalogue = await self._providers.catalogue()
         if catalogue is not self._catalogue:
-            self._catalogue = catalogue
-            self._kept.clear()
-            self._failed.clear()
-            self._asking.clear()  # whoever waits for one of these still gets it
+            self._renew(catalogue)
         provider = catalogue.providers.get(reference.provider)
         if provider is None or provider.remote or provider.type.backend is None:
             raise VaultFailed("bad_parameter", f"PAM provider {reference.provider} does not exist or cannot be asked")
-        return provider, (provider.id, tuple(sorted(_wanted(provider, reference).items())))
+        return provider, _key(provider, reference)
+
+    def _renew(self, catalogue: Catalogue) -> None:
+        """Forget what is known of providers that are not what they were; of others it stays, for bad times."""
+        old, self._catalogue = self._catalogue.providers, catalogue
+        known = self._memory.providers() | {key[0] for key in self._asking}
+        changed = {one for one in known if not _is_unchanged(old.get(one), catalogue.providers.get(one))}
+        self._memory.drop(changed)
+        for key in [key for key in self._asking if key[0] in changed]:
+            del self._asking[key]  # whoever waits for it still gets it
 
     async def _shared(
-        self, key: _Key, provider: Provider, now: float, not_before: float | None
+        self, key: Key, provider: Provider, now: float, not_before: float | None
     ) -> Fetched | BaseException:
         began, task = self._asking.get(key, (0.0, None))
         if task is None or (not_before is not None and began < not_before):
@@ -148,7 +105,7 @@ class Vaults:
         await asyncio.wait([task])
         return VaultFailed("unreachable", "keyrelay is stopping") if task.cancelled() else task.result()
 
-    async def _ask(self, key: _Key, provider: Provider, now: float, catalogue: Catalogue) -> Fetched | BaseException:
+    async def _ask(self, key: Key, provider: Provider, now: float, catalogue: Catalogue) -> Fetched | BaseException:
         """What the vault gives, or why it does not; an error is no exception here, since several callers raise it."""
         try:
             text = await self._from_backend(provider, dict(key[1]))
@@ -158,25 +115,10 @@ class Vaults:
         finally:
             if self._asking.get(key, (0, None))[1] is asyncio.current_task():
                 del self._asking[key]
-        if catalogue is self._catalogue:
-            self._note(key, now, outcome)
+        same = catalogue is self._catalogue or _is_unchanged(provider, self._catalogue.providers.get(provider.id))
+        if same and isinstance(outcome, Fetched | VaultFailed):
+            self._memory.note(key, now, outcome)
         return outcome
-
-    def _note(self, key: _Key, asked_at: float, outcome: Fetched | BaseException) -> None:
-        newest = self._kept.get(key)
-        if newest is not None and newest.asked_at > asked_at:
-            return  # it took longer than one that was asked for later
-        if isinstance(outcome, VaultFailed):
-            self._failed[key] = _Failure(outcome, self.clock())
-            if outcome.problem in _FINAL:
-                self._kept.pop(key, None)
-        elif isinstance(outcome, Fetched):
-            self._failed.pop(key, None)
-            self._kept.pop(key, None)
-            self._kept[key] = outcome
-        for kept in (self._kept, self._failed):
-            while len(kept) > _MOST_KEPT:
-                kept.pop(next(iter(kept)))
 
     async def _from_backend(self, provider: Provider, wanted: Mapping[str, str]) -> SecretText:
         given = _defaults(provider) | await self._providers.open_values(provider)
@@ -192,6 +134,15 @@ def _defaults(provider: Provider) -> dict[str, SecretText | str]:
         for name, one in provider.type.levels(instance=False).items()
         if one.default
     }
+
+
+def _is_unchanged(old: Provider | None, new: Provider | None) -> bool:
+    """Whether a provider still gives what it gave. One of the local type does not show a change of its entries."""
+    return old is not None and old == new and old.type.name != LOCAL_TYPE
+
+
+def _key(provider: Provider, reference: FromPam) -> Key:
+    return provider.id, tuple(sorted(_wanted(provider, reference).items()))
 
 
 def _wanted(provider: Provider, reference: FromPam) -> dict[str, str]:

@@ -20,6 +20,11 @@ _FIELD = "pam_entry"
 _NAME_CHARACTERS = 400
 _DESCRIPTION_CHARACTERS = 2000
 _SECRET_CHARACTERS = 16_384
+# One statement: between two, the entry may be replaced and the secret it had be erased.
+_SEALED = (
+    "SELECT stored_secret.id, key_id, sealed FROM pam_entry JOIN stored_secret ON stored_secret.id = pam_entry.secret"
+    " WHERE provider = $1 AND name = $2"
+)
 
 
 class LocalDb:
@@ -40,11 +45,15 @@ class LocalDb:
     async def fetch(self, wanted: Mapping[str, str], given: Mapping[str, SecretText | str], means: Means) -> SecretText:  # noqa: ARG002 - nothing is outside
         """As ``Backend.fetch``; besides, raises what the store and the keyring raise."""
         provider, name = self._provider, wanted["SecretName"]
-        source = await _source(self._store, provider, name)
-        if source is None:
+        found = None
+        if not has_control(name):  # PostgreSQL has no such text
+            destination = _destination(provider, name)
+            found = await stored.reveal_found(
+                self._store, self._keyring, _SEALED, provider, name, field=_FIELD, destination=destination
+            )
+        if found is None:
             raise VaultFailed("not_found", "the provider has no entry of that name")
-        destination = _destination(provider, name)
-        return await stored.reveal(self._store, self._keyring, source, field=_FIELD, destination=destination)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +98,12 @@ async def entries(reader: Reader, provider: int) -> list[Entry]:
     """The entries of a provider, without their secrets."""
     rows = await reader.rows("SELECT name, description FROM pam_entry WHERE provider = $1 ORDER BY name", provider)
     return [Entry(provider, name, description) for name, description in rows]
+
+
+async def count(reader: Reader) -> int:
+    """How many entries there are, of all providers."""
+    ((number,),) = await reader.rows("SELECT COUNT(*) FROM pam_entry")
+    return int(number)
 
 
 async def insert(change: Change, keyring: Keyring, provider: int, draft: EntryDraft) -> bool:
@@ -145,8 +160,15 @@ async def delete(change: Change, provider: int, name: str) -> bool:
     return True
 
 
+async def delete_all(change: Change, provider: int) -> None:
+    """Erase all entries of a provider, and their secrets."""
+    rows = await change.rows("SELECT secret FROM pam_entry WHERE provider = $1", provider)
+    await change.run("DELETE FROM pam_entry WHERE provider = $1", provider)
+    await stored.erase(change, [secret for (secret,) in rows])
+
+
 async def _source(reader: Reader, provider: int, name: str) -> Stored | None:
-    if "\0" in name or has_control(name):  # PostgreSQL has no such text
+    if has_control(name):  # PostgreSQL has no such text
         return None
     rows = await reader.rows(
         "SELECT secret, changed_at FROM pam_entry WHERE provider = $1 AND name = $2", provider, name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keyrelay.pam.backend import Backend
 from keyrelay.secrets.model import Stored
@@ -59,7 +59,7 @@ class GivenValue:
 
     parameter_id: int | None
     parameter_name: str | None
-    value: str | None
+    value: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

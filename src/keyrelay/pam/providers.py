@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from keyrelay.errors import BadInput, InUse, NameTaken, StoreUnavailable, UnknownName, UnknownReference
+from keyrelay.errors import BadInput, InUse, NameTaken, SecretGone, StoreUnavailable, UnknownName, UnknownReference
 from keyrelay.pam import catalogue as kept
-from keyrelay.pam import local, rules
-from keyrelay.pam.backend import Backend, Parameter
+from keyrelay.pam import local, rules, sealing
+from keyrelay.pam.backend import Backend, Parameter, VaultFailed
 from keyrelay.pam.catalogue import Catalogue
 from keyrelay.pam.local import EntryDraft
 from keyrelay.pam.model import DEFAULT_AREA, Entry, Provider, ProviderDraft, ProviderType
@@ -20,7 +20,7 @@ from keyrelay.profile.keeper import newest_profile
 from keyrelay.profile.model import SmtpProfile
 from keyrelay.secrets import stored
 from keyrelay.secrets.keyring import Keyring
-from keyrelay.secrets.model import FromPam, SecretText, Stored
+from keyrelay.secrets.model import FromPam, SecretText
 from keyrelay.store.model import Change, Conflict, Store, Topic
 
 Result = TypeVar("Result")
@@ -28,6 +28,7 @@ Result = TypeVar("Result")
 _TRIES = 3
 _MOST_PROVIDERS = 1000
 _MOST_TYPES = 500
+_MOST_ENTRIES = 10_000
 
 
 class ProviderKeeper:
@@ -57,11 +58,18 @@ class ProviderKeeper:
     async def _read(self) -> Catalogue:
         backends = self._backends()
         found = await kept.read(self._store, backends)
-        if kept.lacks(found, backends):
-            async with self._store.change("pam") as change:
-                await kept.add_installed(change, await kept.read(change, backends), backends)
+        if kept.lacks(found, backends) or any(map(sealing.has_plain, found.providers.values())):
+            await self._write(self._adopt)
             found = await kept.read(self._store, backends)
         return found
+
+    async def _adopt(self, change: Change) -> None:
+        """Keep what the installed back ends say of their types, and seal values that have become secret by it."""
+        backends = self._backends()
+        await kept.add_installed(change, await kept.read(change, backends), backends)
+        for provider in (await kept.read(change, backends)).providers.values():
+            if sealing.has_plain(provider):
+                await kept.save_provider(change, await sealing.seal(change, self._keyring, provider))
 
     async def confirm(self, change: Change, profile: SmtpProfile) -> None:
         """Within the change that makes ``profile`` the profile: raise UnknownReference or BadInput for a bad reference.
@@ -140,8 +148,8 @@ class ProviderKeeper:
                 raise InUse(f"There are {_MOST_PROVIDERS} providers already.", remedy="Delete those not needed.")
             assert draft.name is not None and draft.type_id is not None  # noqa: S101, PT018 - checked
             number = await kept.next_number(change, "provider")
-            provider = _made(number, draft, found.types[draft.type_id])
-            provider = replace(provider, values=await self._keep_values(change, provider, values))
+            made = _made(number, draft, found.types[draft.type_id])
+            provider = await sealing.keep(change, self._keyring, made, values)
             await kept.insert_provider(change, provider)
             return provider
 
@@ -163,12 +171,10 @@ class ProviderKeeper:
             _require_free(found, draft.name, number)
             if draft.remote and (uses := await _uses(change, number)):
                 raise InUse(f"Provider {old.name} cannot become remote: it is used by {_listed(uses)}.")
-            made = _made(number, draft, old.type)
-            provider = replace(made, values=await self._keep_values(change, made, values))
+            made = _made(number, _with_areas(draft, old), old.type)
+            provider = await sealing.keep(change, self._keyring, made, values)
             await kept.save_provider(change, provider)
-            still = {value.id for value in provider.values.values() if isinstance(value, Stored)}
-            before = {value.id for value in old.values.values() if isinstance(value, Stored)}
-            await stored.erase(change, before - still)
+            await stored.erase(change, sealing.stored_ids(old) - sealing.stored_ids(provider))
             return provider
 
         return await self._write(work, "pam", "profile")
@@ -178,10 +184,9 @@ class ProviderKeeper:
         async with self._changing(number) as (change, provider):
             if uses := await _uses(change, number):
                 raise InUse(f"Provider {provider.name} is used by {_listed(uses)}.")
-            for entry in await local.entries(change, number):
-                await local.delete(change, number, entry.name)
+            await local.delete_all(change, number)
             await change.run("DELETE FROM pam_provider WHERE id = $1", number)
-            await stored.erase(change, [value.id for value in provider.values.values() if isinstance(value, Stored)])
+            await stored.erase(change, sealing.stored_ids(provider))
 
     # --- Entries of a local provider -------------------------------------------------------------------------
 
@@ -191,10 +196,12 @@ class ProviderKeeper:
         return await local.entries(self._store, number)
 
     async def add_entry(self, number: int, draft: EntryDraft) -> Entry:
-        """Raises UnknownName, BadInput or NameTaken."""
+        """Raises UnknownName, BadInput, NameTaken, or InUse when there are as many as there may be."""
         local.check(draft, new=True)
 
         async def work(change: Change) -> None:
+            if await local.count(change) >= _MOST_ENTRIES:
+                raise InUse(f"There are {_MOST_ENTRIES} entries already.", remedy="Delete those not needed.")
             if not await local.insert(change, self._keyring, number, draft):
                 raise NameTaken(f"The provider has an entry {draft.name} already.", remedy="Change it with PUT.")
 
@@ -257,40 +264,33 @@ class ProviderKeeper:
                 return result
         raise StoreUnavailable("It could not be stored because its keys are being rotated; try again.")
 
-    async def _keep_values(
-        self, change: Change, provider: Provider, values: Mapping[str, str | SecretText | Stored]
-    ) -> Mapping[str, str | Stored]:
-        where = {name: value for name, value in values.items() if isinstance(value, str)}
-        destination = rules.destination(provider.id, provider.type, where)
-        made: dict[str, str | Stored] = {}
-        for name, value in values.items():
-            if isinstance(value, SecretText):
-                field = rules.secret_field(name)
-                made[name] = await stored.keep(change, self._keyring, value, field=field, destination=destination)
-            else:
-                made[name] = value
-        return made
-
     async def open_values(self, provider: Provider) -> dict[str, SecretText | str]:
-        """The provider-level values, those that are secret opened. Raises SecretGone or KeyUnknown."""
-        where = {name: value for name, value in provider.values.items() if isinstance(value, str)}
-        destination = rules.destination(provider.id, provider.type, where)
-        opened: dict[str, SecretText | str] = {}
-        for name, value in provider.values.items():
-            if isinstance(value, Stored):
-                field = rules.secret_field(name)
-                opened[name] = await stored.reveal(
-                    self._store, self._keyring, value, field=field, destination=destination
-                )
-            else:
-                opened[name] = value
-        return opened
+        """The provider-level values, those that are secret opened. Raises VaultFailed or KeyUnknown."""
+        try:
+            return await sealing.open_values(self._store, self._keyring, provider)
+        except SecretGone:  # another node has replaced it, and this one has not heard of that yet
+            newer = await kept.read_again(self._store, provider)
+        if newer is None or newer.remote:
+            raise VaultFailed("bad_parameter", f"PAM provider {provider.id} does not exist or cannot be asked")
+        try:
+            return await sealing.open_values(self._store, self._keyring, newer)
+        except SecretGone:
+            raise VaultFailed("unreachable", "a secret of the provider is erased; give the provider anew") from None
 
 
 def _made(number: int, draft: ProviderDraft, kind: ProviderType) -> Provider:
     assert draft.name is not None  # noqa: S101 - checked
     area = DEFAULT_AREA if draft.area is None else draft.area
     return Provider(number, draft.name, kind, {}, draft.remote, area, draft.secured_area_id)
+
+
+def _with_areas(draft: ProviderDraft, old: Provider) -> ProviderDraft:
+    """Version 2 of the API says nothing of areas, as it says nothing of types: they stay."""
+    if draft.type_id is not None:
+        return draft
+    area = old.area if draft.area is None else draft.area
+    secured = old.secured_area_id if draft.secured_area_id is None else draft.secured_area_id
+    return replace(draft, area=area, secured_area_id=secured)
 
 
 def _require_free(found: Catalogue, name: str | None, number: int | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 
 from keyrelay.errors import BadInput, SecretRequired, Violation
@@ -51,6 +50,7 @@ def require_local(provider: Provider) -> None:
 def check_provider(draft: ProviderDraft, catalogue: Catalogue, old: Provider | None) -> dict[str, Value]:
     """The provider-level values of a draft; a secret that is not given stays where nothing else has changed.
 
+    An empty text takes a secret away, where the type does not require it.
     Raises BadInput, or SecretRequired when that is all there is to say.
     """
     found = [*_name("name", draft.name)]
@@ -70,30 +70,21 @@ def check_provider(draft: ProviderDraft, catalogue: Catalogue, old: Provider | N
     if found:
         secret = all(violation.code == SecretRequired.code for violation in found)
         raise (SecretRequired if secret else BadInput)(tuple(found))
-    return {**_kept(old, values), **values}
+    return {name: value for name, value in {**_kept(old, values), **values}.items() if value is not None}
 
 
-def _kept(old: Provider | None, values: Mapping[str, Value]) -> dict[str, Stored]:
+def _kept(old: Provider | None, values: Mapping[str, Value | None]) -> dict[str, Stored]:
     """The secrets of a provider that stay. With another value beside them they would open for nobody."""
     if old is None or _where(old.values) != _where(values):
         return {}
     return {name: value for name, value in old.values.items() if isinstance(value, Stored)}
 
 
-def destination(provider: int, kind: ProviderType, where: Mapping[str, str]) -> str:
-    """What a provider's secrets are sealed for: they open as long as none of its other values has changed."""
-    return json.dumps(["pam_provider", provider, kind.id, sorted(where.items())])
-
-
-def secret_field(name: str) -> str:
-    """The field that a provider's secret is sealed for."""
-    return f"pam_provider.{name}"
-
-
-def _values(draft: ProviderDraft, kind: ProviderType) -> tuple[dict[str, Value], list[Violation]]:
+def _values(draft: ProviderDraft, kind: ProviderType) -> tuple[dict[str, Value | None], list[Violation]]:
+    """The values given, None for what is taken away; and what is wrong with them."""
     by_id = {parameter.id: parameter for parameter in kind.parameters}
     by_name = {parameter.name: parameter for parameter in kind.parameters}
-    values: dict[str, Value] = {}
+    values: dict[str, Value | None] = {}
     found: list[Violation] = []
     for given in draft.values:
         parameter = _meant(given, by_id, by_name)
@@ -105,6 +96,8 @@ def _values(draft: ProviderDraft, kind: ProviderType) -> tuple[dict[str, Value],
         elif given.value:
             found.extend(_usable(parameter, given.value))
             values[parameter.name] = SecretText(given.value) if parameter.secret else given.value
+        elif given.value == "" and parameter.secret and not parameter.required:
+            values[parameter.name] = None
     return values, found
 
 
@@ -134,7 +127,7 @@ def _usable(parameter: TypeParameter, value: str) -> Iterator[Violation]:
         yield _wrong(parameter.name, "mask", "is a row of mask characters, which is a picture of a secret and not one")
 
 
-def _missing(kind: ProviderType, values: Mapping[str, Value], old: Provider | None) -> Iterator[Violation]:
+def _missing(kind: ProviderType, values: Mapping[str, Value | None], old: Provider | None) -> Iterator[Violation]:
     moved = old is not None and _where(old.values) != _where(values)
     for name, parameter in kind.levels(instance=False).items():
         if name in values:
@@ -146,7 +139,7 @@ def _missing(kind: ProviderType, values: Mapping[str, Value], old: Provider | No
             yield _wrong(name, "missing", "needs a value")
 
 
-def _where(values: Mapping[str, Value]) -> dict[str, str]:
+def _where(values: Mapping[str, Value | None]) -> dict[str, str]:
     return {name: value for name, value in values.items() if isinstance(value, str)}
 
 

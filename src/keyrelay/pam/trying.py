@@ -30,6 +30,12 @@ async def attempt(vaults: Vaults, reference: FromPam) -> Trial:
         told = EXPLANATIONS[failure.problem]
         milliseconds = (vaults.clock() - began) * 1000
         return Trial(failure.problem, milliseconds, told.sentence, failure.detail or None, told.remedy)
+    known = fetched.provider.type.levels(instance=True)
+    if any(value and name not in known for name, value in reference.parameters.items()):
+        # A profile that names it is refused: what was found without it may be something else than was meant.
+        told = EXPLANATIONS["bad_parameter"]
+        takes = f"{fetched.provider.type.name} takes {' and '.join(known)}, spelled exactly so, and nothing else"
+        return Trial("bad_parameter", fetched.seconds * 1000, told.sentence, takes, told.remedy)
     detail = None
     if has_control(fetched.text.reveal()):
         detail = "the value holds line breaks or other control characters, which no user name or password may have"

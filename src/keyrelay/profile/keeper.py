@@ -145,7 +145,7 @@ class ProfileKeeper:
     async def history(self, *, limit: int = 50) -> list[HistoryEntry]:
         """The newest revisions first, at most ``limit``."""
         rows = await self._store.rows(_SELECT + " ORDER BY revision DESC LIMIT $1", limit + 1)
-        kept = {row[0] for row in await self._store.rows("SELECT id FROM stored_secret")}
+        kept = await stored.kept(self._store, fields=SECRET_FIELDS)
         entries = []
         for row, before in zip_longest(rows, rows[1:]):
             profile = document.read(row[1])

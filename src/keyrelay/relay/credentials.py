@@ -62,6 +62,12 @@ class Opener:
                 texts[field] = await self._here(field, source, destination)
         return Opened(self._credentials(profile, texts), fetched)
 
+    def refused(self, profile: SmtpProfile, opened: Opened) -> None:
+        """Relay or token endpoint did not take these: what vaults gave is not used again."""
+        for field, source in profile.secrets():
+            if isinstance(source, FromPam) and field in opened.fetched:
+                self._vaults.refused(source, opened.fetched[field].asked_at)
+
     async def _here(self, field: SecretField, source: GivenSecret, destination: str) -> SecretText:
         if isinstance(source, Stored):
             return await stored.reveal(self._reader, self._keyring, source, field=field, destination=destination)

@@ -1,25 +1,50 @@
 """Handing mail over with the profile as it is: sessions kept open, credentials fetched when they are used.
 
-A password that was changed in the vault needs no restart: one that the relay refuses is fetched anew, once.
+A password that was changed in the vault needs no restart: one that the relay refuses is fetched anew, once. What was
+refused is not tried again for a while, however many messages wait: relays lock accounts.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from keyrelay.errors import NoProfile
 from keyrelay.profile.keeper import Snapshot
 from keyrelay.profile.model import SmtpProfile
 from keyrelay.relay.credentials import Opened, Opener
-from keyrelay.relay.model import Envelope, StageFailed
+from keyrelay.relay.model import Envelope, Evidence, StageFailed
 from keyrelay.relay.opening import Terms, open_session
 from keyrelay.relay.pool import Limits, SessionPool
 from keyrelay.relay.session import Delivery, Session
+from keyrelay.relay.sign_in import Credentials, NoSignIn
 
 # What a relay or a token endpoint says of credentials that are wrong.
 _WRONG_AT_THE_RELAY = frozenset({454, 530, 534, 535, 538})
 _WRONG_AT_THE_ENDPOINT = frozenset({400, 401, 403})
+_BELIEVED = 30.0  # seconds for which a refusal holds
+_BETWEEN_FETCHES = 1.0  # seconds between two looks whether the vault has something newer
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What a session rests on: the revision of the profile, and the credentials it signed in with."""
+
+    tag: str
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why no session could be opened, and when; ``refused``: the credentials are wrong."""
+
+    key: _Key
+    evidence: Evidence
+    at: float
+    refused: bool
 
 
 class Mailer:
@@ -36,50 +61,85 @@ class Mailer:
         self._opener = opener
         self._terms = terms
         self._pool = SessionPool(limits or Limits())
+        self._failure: _Failure | None = None
+        self._proven: _Key | None = None
+        self._first = asyncio.Lock()
+        self._looked_at = -_BETWEEN_FETCHES
 
     async def send(self, envelope: Envelope, content: bytes, *, needs_smtputf8: bool = False) -> Delivery:
         """Hand one message over. Raises what ``Session.send`` and opening a session raise, and NoProfile."""
         snapshot = await self._snapshot()
-        if snapshot.profile is None:
+        profile = snapshot.profile
+        if profile is None:
             raise NoProfile("No profile is configured yet.")
-        opened = await self._opener.open(snapshot.profile)
+
+        async def hand_over(opened: Opened) -> Delivery:
+            key = _Key(snapshot.tag, opened.credentials)
+            async with self._pool.session(key, lambda: self._open(profile, key)) as session:
+                return await session.send(envelope, content, needs_smtputf8=needs_smtputf8)
+
+        opened = await self._opener.open(profile)
         try:
-            return await self._send(snapshot, opened, envelope, content, needs_smtputf8=needs_smtputf8)
+            return await hand_over(opened)
         except StageFailed as failure:
-            newer = await self._newer(snapshot.profile, opened, failure)
+            newer = await self._newer(profile, opened, failure)
             if newer is None:
                 raise
-        return await self._send(snapshot, newer, envelope, content, needs_smtputf8=needs_smtputf8)
+        return await hand_over(newer)
 
     async def close(self) -> None:
         await self._pool.close()
 
-    async def _send(
-        self, snapshot: Snapshot, opened: Opened, envelope: Envelope, content: bytes, *, needs_smtputf8: bool
-    ) -> Delivery:
-        profile = snapshot.profile
-        assert profile is not None  # noqa: S101 - looked at before
+    async def _open(self, profile: SmtpProfile, key: _Key) -> Session:
+        """A session. Credentials that nobody has signed in with yet are tried by one alone, and the others wait."""
+        self._require_not_refused(key)
+        if key == self._proven or isinstance(key.credentials, NoSignIn):
+            return await self._sign_in(profile, key)
+        began = time.monotonic()
+        async with self._first:
+            self._require_not_refused(key)
+            self._require_none_failed(key, since=began)
+            if key != self._proven:
+                return await self._sign_in(profile, key)
+        return await self._sign_in(profile, key)
 
-        async def open_one() -> Session:
-            return await open_session(profile, opened.credentials, self._terms)
+    async def _sign_in(self, profile: SmtpProfile, key: _Key) -> Session:
+        try:
+            session = await open_session(profile, key.credentials, self._terms)
+        except StageFailed as failure:
+            refused = _credentials_refused(failure)
+            self._failure = _Failure(key, failure.evidence, time.monotonic(), refused)
+            if refused:
+                self._proven = None
+            raise
+        self._proven = key
+        return session
 
-        # User name and password are always of one fetch, and a session belongs to what it signed in with.
-        async with self._pool.session((snapshot.tag, opened.credentials), open_one) as session:
-            return await session.send(envelope, content, needs_smtputf8=needs_smtputf8)
+    def _require_not_refused(self, key: _Key) -> None:
+        failure = self._failure
+        if failure is not None and failure.key == key and failure.refused and time.monotonic() < failure.at + _BELIEVED:
+            raise StageFailed(failure.evidence)
+
+    def _require_none_failed(self, key: _Key, *, since: float) -> None:
+        """Whoever waited for somebody's first try shares what came of it."""
+        failure = self._failure
+        if failure is not None and failure.key == key and failure.at >= since:
+            raise StageFailed(failure.evidence)
 
     async def _newer(self, profile: SmtpProfile, opened: Opened, failure: StageFailed) -> Opened | None:
         """The credentials anew, if they were refused, come from a vault, and are others there by now."""
         if not opened.fetched or not _credentials_refused(failure):
             return None
         asked_at = max(fetched.asked_at for fetched in opened.fetched.values())
-        newer = None
+        if self._looked_at <= asked_at < self._looked_at + _BETWEEN_FETCHES:
+            return None  # the vault has just been asked, and gave the same
+        self._opener.refused(profile, opened)
         with suppress(StageFailed):  # the refusal says more than a vault that is down
-            newer = await self._opener.open(profile, not_before=_after(asked_at))
-        return newer if newer is not None and newer.credentials != opened.credentials else None
-
-
-def _after(moment: float) -> float:
-    return moment + 1e-6
+            self._looked_at = self._opener.clock()
+            newer = await self._opener.open(profile, not_before=asked_at + 1e-6)
+            if newer.credentials != opened.credentials:
+                return newer
+        return None
 
 
 def _credentials_refused(failure: StageFailed) -> bool:

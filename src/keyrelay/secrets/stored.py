@@ -12,6 +12,8 @@ from keyrelay.secrets.model import SecretText, Stored
 from keyrelay.store.model import Change, Reader, Row
 
 TABLE = "stored_secret"
+_BY_ID = "SELECT id, key_id, sealed FROM stored_secret WHERE id = $1"
+_BATCH = 500
 
 
 async def keep(change: Change, keyring: Keyring, text: SecretText, *, field: str, destination: str) -> Stored:
@@ -34,16 +36,29 @@ async def reveal(reader: Reader, keyring: Keyring, source: Stored, *, field: str
 
     Raises SecretGone when it was erased, and KeyUnknown when it was given for another field or destination.
     """
-    # Field and destination are the user's, never the row's: whoever writes to the database must not name them.
-    rows = await reader.rows("SELECT key_id, sealed FROM stored_secret WHERE id = $1", source.id)
-    if not rows:
+    found = await reveal_found(reader, keyring, _BY_ID, source.id, field=field, destination=destination)
+    if found is None:
         raise SecretGone("A stored secret has been erased.")
-    key_id, content = rows[0]
-    if not keyring.holds(key_id):
+    return found
+
+
+async def reveal_found(
+    reader: Reader, keyring: Keyring, statement: str, *values: object, field: str, destination: str
+) -> SecretText | None:
+    """Open the stored secret whose id, key_id and sealed a statement gives; None when it gives none.
+
+    Raises KeyUnknown as ``reveal`` does.
+    """
+    # Field and destination are the user's, never the row's: whoever writes to the database must not name them.
+    rows = await reader.rows(statement, *values)
+    if rows and not keyring.holds(rows[0][1]):
         await keyring.reload(reader)
-    if not keyring.holds(key_id):  # a rotation has come to its end between the two reads
-        ((key_id, content),) = await reader.rows("SELECT key_id, sealed FROM stored_secret WHERE id = $1", source.id)
-    return keyring.open(Sealed(key_id, bytes(content)), Place(TABLE, source.id, field, destination))
+        if not keyring.holds(rows[0][1]):  # a rotation has come to its end between the two reads
+            rows = await reader.rows(statement, *values)
+    if not rows:
+        return None
+    row, key_id, content = rows[0]
+    return keyring.open(Sealed(key_id, bytes(content)), Place(TABLE, row, field, destination))
 
 
 async def missing(change: Change, ids: Collection[str]) -> set[str]:
@@ -51,16 +66,29 @@ async def missing(change: Change, ids: Collection[str]) -> set[str]:
     return {row for row in ids if not await change.rows("SELECT 1 FROM stored_secret WHERE id = $1", row)}
 
 
+async def kept(reader: Reader, *, fields: Collection[str]) -> set[str]:
+    """The ids of all stored secrets of these fields."""
+    statement = f"SELECT id FROM stored_secret WHERE field IN ({_places(fields)})"  # noqa: S608 - only $1, $2 …
+    rows = await reader.rows(statement, *fields)
+    return {row for (row,) in rows}
+
+
 async def erase(change: Change, ids: Collection[str]) -> None:
     """Erase the stored secrets that are named."""
-    for row in ids:
-        await change.run("DELETE FROM stored_secret WHERE id = $1", row)
+    rest = list(ids)
+    while rest:
+        batch, rest = rest[:_BATCH], rest[_BATCH:]
+        statement = f"DELETE FROM stored_secret WHERE id IN ({_places(batch)})"  # noqa: S608 - only $1, $2 …
+        await change.run(statement, *batch)
 
 
 async def erase_all_but(change: Change, ids: Collection[str], *, fields: Collection[str]) -> None:
     """Erase every stored secret of these fields that is not named."""
-    rows = await change.rows("SELECT id, field FROM stored_secret")
-    await erase(change, [row for row, field in rows if field in fields and row not in ids])
+    await erase(change, (await kept(change, fields=fields)).difference(ids))
+
+
+def _places(values: Collection[str]) -> str:
+    return ", ".join(f"${number}" for number in range(1, len(values) + 1))
 
 
 async def reseal(change: Change, keyring: Keyring, row: Row) -> None:

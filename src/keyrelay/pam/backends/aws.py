@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 from keyrelay.network.exchange import HttpAnswer
 from keyrelay.pam.asking import Body, anything, ask, base_url, clear, header_value, members, require_success, secret
 from keyrelay.pam.backend import Means, Parameter, Problem, VaultFailed
-from keyrelay.pam.blocking import in_thread, library
+from keyrelay.pam.blocking import Library, in_thread
 from keyrelay.pam.sign_ins import Lease, SignIns
 from keyrelay.secrets.model import SecretText
 
+_LIBRARY = Library("botocore.session", "aws")
 _SERVICE = "secretsmanager"
 _KIND = "application/x-amz-json-1.1"
 _TARGET = "secretsmanager.GetSecretValue"
@@ -78,6 +79,7 @@ class AwsSecrets:
         Parameter("Key", "Member of a JSON Secret", instance=True, required=False),
         Parameter("VersionStage", "Version Stage", instance=True, required=False),
     )
+    library: ClassVar[Library] = _LIBRARY
 
     def __init__(self) -> None:
         self._sign_ins = SignIns()
@@ -121,7 +123,7 @@ def _own_keys(given: Mapping[str, SecretText | str]) -> SecretText | None:
 def _chain(means: Means) -> Lease:
     """The keys that botocore's chain finds, as JSON; blocks. Raises VaultFailed."""
     _hush()
-    core, config, errors = (library(f"botocore.{module}", "aws") for module in ("session", "config", "exceptions"))
+    core, config, errors = (_LIBRARY.load(f"botocore.{module}") for module in ("session", "config", "exceptions"))
     session = core.Session()
     seconds = max(1.0, means.seconds / 2)
     # For the tokens that some ways of the chain exchange for keys.
@@ -147,7 +149,7 @@ def _signed(region: str, endpoint: str | None, body: Body, keys: SecretText) -> 
     """The URL to ask, and the headers that sign the request."""
     _hush()
     auth, requests, credentials = (
-        library(f"botocore.{module}", "aws") for module in ("auth", "awsrequest", "credentials")
+        _LIBRARY.load(f"botocore.{module}") for module in ("auth", "awsrequest", "credentials")
     )
     url = f"{endpoint or _endpoint(region)}/"
     headers = {"Content-Type": _KIND, "X-Amz-Target": _TARGET}
@@ -157,7 +159,7 @@ def _signed(region: str, endpoint: str | None, body: Body, keys: SecretText) -> 
 
 
 def _endpoint(region: str) -> str:
-    for partition in library("botocore.loaders", "aws").create_loader().load_data("partitions")["partitions"]:
+    for partition in _LIBRARY.load("botocore.loaders").create_loader().load_data("partitions")["partitions"]:
         if re.match(partition["regionRegex"], region):
             return f"https://{_SERVICE}.{region}.{partition['outputs']['dnsSuffix']}"
     raise VaultFailed("bad_parameter", "Region is not one that botocore knows; give the Endpoint too")

@@ -9,9 +9,11 @@ from urllib.parse import urlencode
 from keyrelay.network.exchange import HttpAnswer
 from keyrelay.pam.asking import require_success
 from keyrelay.pam.backend import Means, VaultFailed
-from keyrelay.pam.blocking import BlockingHttp, library
+from keyrelay.pam.blocking import BlockingHttp, Library
 from keyrelay.pam.sign_ins import Lease
 from keyrelay.secrets.model import SecretText
+
+LIBRARY = Library("azure.identity", "azure")
 
 
 def chain_token(authority: str, scope: str, means: Means, *, discovery: bool) -> Lease:
@@ -19,8 +21,7 @@ def chain_token(authority: str, scope: str, means: Means, *, discovery: bool) ->
 
     ``discovery``: whether Microsoft may be asked about the authority, which only makes sense for its own.
     """
-    identity = library("azure.identity", "azure")
-    errors = library("azure.core.exceptions", "azure")
+    identity, errors = LIBRARY.load(), LIBRARY.load("azure.core.exceptions")
     transport = _Transport(BlockingHttp(means), authority, errors)
     try:
         # A new chain for each token: none that it keeps itself comes back after the vault has refused it.

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from keyrelay.network.exchange import HttpAnswer
 from keyrelay.pam.asking import Body, ask, base_url, clear, members, path_of, require_success, secret
 from keyrelay.pam.backend import Means, Parameter, VaultFailed
-from keyrelay.pam.backends.azure_chain import chain_token
-from keyrelay.pam.blocking import in_thread
+from keyrelay.pam.backends.azure_chain import LIBRARY, chain_token
+from keyrelay.pam.blocking import Library, in_thread
 from keyrelay.pam.sign_ins import Lease, SignIns
 from keyrelay.secrets.model import SecretText
 
@@ -78,6 +78,7 @@ class AzureKeyVault:
 
     name: ClassVar[str] = "Azure-KeyVault"
     parameters: ClassVar[tuple[Parameter, ...]] = (_VAULT, _AUTHORITY, _SECRET)
+    library: ClassVar[Library] = LIBRARY
 
     def __init__(self) -> None:
         self._sign_ins = SignIns()

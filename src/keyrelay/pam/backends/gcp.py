@@ -17,12 +17,13 @@ from typing import Any, ClassVar
 from keyrelay.network.exchange import HttpAnswer
 from keyrelay.pam.asking import ask, clear, members, require_success
 from keyrelay.pam.backend import Means, Parameter, VaultFailed
-from keyrelay.pam.blocking import BlockingHttp, in_thread, library
+from keyrelay.pam.blocking import BlockingHttp, Library, in_thread
 from keyrelay.pam.sign_ins import Lease, SignIns
 from keyrelay.secrets.model import SecretText
 
 _ENDPOINT = "https://secretmanager.googleapis.com"
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+_LIBRARY = Library("google.auth.transport.requests", "gcp")  # without it google-auth leaves out the metadata server
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,99}")  # an id, one with a domain before it, or a number
 _SECRET = re.compile(r"[0-9A-Za-z_-]{1,255}")
 _READING = "reading the secret"
@@ -51,6 +52,7 @@ class GcpSecrets:
         Parameter("projectId", "Unique Google Cloud Project ID"),
         Parameter("secretId", "Secret Name", instance=True),
     )
+    library: ClassVar[Library] = _LIBRARY
 
     def __init__(self, endpoint: str = _ENDPOINT) -> None:
         self._endpoint = endpoint
@@ -82,8 +84,8 @@ class GcpSecrets:
 
 def _default_sign_in(means: Means) -> Lease:
     """The headers that sign us in, as JSON: a token, and for people's credentials the project that pays; blocks."""
-    auth, errors = (library(f"google.auth{module}", "gcp") for module in ("", ".exceptions"))
-    library("google.auth.transport.requests", "gcp")  # without it google-auth leaves out the metadata server
+    _LIBRARY.load()
+    auth, errors = (_LIBRARY.load(module) for module in ("google.auth", "google.auth.exceptions"))
     http = BlockingHttp(means)
     failures: list[VaultFailed] = []
 

@@ -61,7 +61,7 @@ class _KeyValueSecrets(ABC):
             other = await self._leases.instead_of(lease, answer, key, vault, sign_in)
             if other is not None:
                 answer = await vault.ask("GET", path, token=other.token)
-        return _value(answer, wanted["Key"])
+        return _value(answer, wanted["Key"], doubtful=_is_doubtful(path))
 
 
 class HashicorpVault(_KeyValueSecrets):
@@ -120,7 +120,12 @@ def _path(engine: str, name: str) -> str:
     return path
 
 
-def _value(answer: HttpAnswer, key: str) -> SecretText:
+def _is_doubtful(path: str) -> bool:
+    """Whether this may be the path of no KV engine at all, with namespaces before it."""
+    return not _NO_KV_ENGINES.isdisjoint(path.split("/")[1:-1])
+
+
+def _value(answer: HttpAnswer, key: str, *, doubtful: bool) -> SecretText:
     if answer.status == 404:  # noqa: PLR2004 - Not Found
         raise _not_there(answer)
     denied = "the token is not valid, or no longer" if "invalid token" in (errors(answer) or "") else "no right to it"
@@ -132,6 +137,10 @@ def _value(answer: HttpAnswer, key: str) -> SecretText:
     if not isinstance(data, dict):
         raise VaultFailed("bad_answer", f"{_WHAT}: the answer has no data")
     held = _of_newest_version(data)
+    if doubtful and held is data and not document.get("mount_type"):
+        raise VaultFailed(
+            "bad_parameter", "Path and Secret may name no KV engine, and the answer does not say it is one"
+        )
     if key not in held:
         raise VaultFailed("not_found", "the secret has no such key")
     return secret(held[key], "the key")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import hashlib
 import json
 import logging
 import math
-import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +16,7 @@ from keyrelay.pam.asking import clear, header_value, members, path_of
 from keyrelay.pam.backend import Problem, VaultFailed
 from keyrelay.pam.backends.mounted_file import MountedFile
 from keyrelay.pam.backends.vault_api import Vault, errors, require
+from keyrelay.pam.sign_ins import KeptTokens
 from keyrelay.secrets.model import SecretText
 
 Given = Mapping[str, SecretText | str]
@@ -27,7 +25,6 @@ SignIn = Callable[[], Awaitable["Lease"]]
 _RENEW_AFTER = 2 / 3  # of a life, as Vault's own agent does
 _RENEWAL_PAUSE = 30.0  # so that a vault that cannot renew now does not delay every fetch
 _BELIEVED = 600.0
-_MOST_KEPT = 200
 _DENIED = {401, 403}
 _LOOK_UP = "auth/token/lookup-self"
 _RENEW = "auth/token/renew-self"
@@ -55,37 +52,24 @@ class Lease:
         return replace(self, since=now, renew_at=now + self.seconds * _RENEW_AFTER, ends_at=now + self.seconds)
 
 
-class Leases:
+class Leases(KeptTokens[Lease]):
     """The tokens of one provider type in this process. Whoever wants one while it is asked for shares the answer."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._hash_key = os.urandom(32)
-        self._kept: dict[bytes, Lease] = {}
-        self._asking: dict[bytes, asyncio.Task[Lease | VaultFailed]] = {}
-
     def key(self, given: Given) -> bytes:
-        """A name for what decides about the sign-in, which tells nothing of it."""
-        parts = sorted((name, clear(value)) for name, value in given.items() if name != "Path")
-        return hashlib.blake2b(json.dumps(parts).encode(), key=self._hash_key, digest_size=32).digest()
+        """As above; providers that differ in their path alone share a token."""
+        return super().key({name: value for name, value in given.items() if name != "Path"})
 
     async def current(self, key: bytes, vault: Vault, sign_in: SignIn) -> Lease:
         """A token that lives: the one kept, if need be renewed, or a new one. Raises VaultFailed."""
         kept = self._kept.get(key)
         if kept is not None and self._clock() < kept.renew_at:
             return kept
-        task = self._asking.get(key)
-        if task is None or task.get_loop() is not asyncio.get_running_loop():
-            task = self._asking[key] = asyncio.create_task(self._ask(key, vault, sign_in))
-        # Unlike awaiting the task itself, a caller that is cancelled here leaves it to the others.
-        await asyncio.wait([task])
-        outcome = task.result()
-        if isinstance(outcome, Lease):
-            return outcome
-        kept = self._kept.get(key)
-        if kept is not None and self._clock() < kept.ends_at:
-            return kept
-        raise VaultFailed(outcome.problem, outcome.detail)
+        try:
+            return await self._under_way.outcome(key, lambda: self._ask(key, vault, sign_in))
+        except VaultFailed:
+            if (living := self._living(key)) is not None:
+                return living
+            raise
 
     async def instead_of(
         self, refused: Lease, answer: HttpAnswer, key: bytes, vault: Vault, sign_in: SignIn
@@ -108,8 +92,7 @@ class Leases:
         kept = self._kept.get(key)
         return kept is not None and kept.token == token
 
-    async def _ask(self, key: bytes, vault: Vault, sign_in: SignIn) -> Lease | VaultFailed:
-        """A token, or why there is none. What failed is no exception here: each caller raises one of its own."""
+    async def _ask(self, key: bytes, vault: Vault, sign_in: SignIn) -> Lease:
         kept = self._kept.get(key)
         asked_at = self._clock()
         try:
@@ -119,24 +102,14 @@ class Leases:
                 lease = await sign_in()
         except VaultFailed as failure:
             self._postpone(key, failure)
-            return failure
-        finally:
-            if self._asking.get(key) is asyncio.current_task():
-                del self._asking[key]
+            raise
         lease = lease.beginning(asked_at)
         self._keep(key, lease)
         return lease
 
-    def _keep(self, key: bytes, lease: Lease) -> None:
-        now = self._clock()
-        self._kept = {other: old for other, old in self._kept.items() if other != key and now < old.ends_at}
-        while len(self._kept) >= _MOST_KEPT:
-            self._kept.pop(next(iter(self._kept)))
-        self._kept[key] = lease
-
     def _postpone(self, key: bytes, why: VaultFailed) -> None:
-        kept, now = self._kept.get(key), self._clock()
-        if kept is None or now >= kept.ends_at:
+        kept, now = self._living(key), self._clock()
+        if kept is None:
             return
         self._kept[key] = replace(kept, renew_at=min(now + _RENEWAL_PAUSE, kept.ends_at))
         facts = {"problem": why.problem, "detail": why.detail}

@@ -34,6 +34,6 @@ def upgrade() -> None:
         sa.Column("provider", sa.Integer, sa.ForeignKey("pam_provider.id"), primary_key=True),
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("description", sa.Text),
-        sa.Column("secret", sa.Text, sa.ForeignKey("stored_secret.id"), nullable=False),
+        sa.Column("secret", sa.Text, sa.ForeignKey("stored_secret.id"), nullable=False, index=True),
         sa.Column("changed_at", sa.Text, nullable=False),
     )
