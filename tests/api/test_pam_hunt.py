@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pam_kit import PROVIDERS, TYPES, VAULT, VAULT_VALUES, body, entries, entry, local, provider, type_named, vault
 
@@ -126,6 +127,8 @@ QUERIES = st.dictionaries(
 )
 def test_no_path_and_no_query_leads_to_a_500(segments, query, method, version, stocked):
     path = "/".join([PROVIDERS, *segments])
+    # Clients take dot segments out before they send: such a path is another operation's, or the start page's.
+    assume(posixpath.normpath(path).startswith(PROVIDERS))
     if method == "DELETE" and any(str(number) in segments for number in stocked.hunted):
         method = "GET"  # they are needed again
     works_or_complains(stocked.request(method, path, params=query, headers=version, json={}))

@@ -83,7 +83,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a failed stage showed. ``relay/causes.py`` finds the cause from it.
+    """What a failed stage showed. ``relay/causes`` finds the cause from it.
 
     ``detail`` and ``facts`` explain the kind in the words of whoever said so, already redacted; see Kind.
     """
