@@ -474,6 +474,8 @@ def test_a_revision_whose_provider_is_gone_is_not_restored(server):
     delete(server, number).raise_for_status()
     provider(server, "Another")
     before = server.get_v2()
+    history = server.run(lambda node: node.keeper.history())
+    assert [entry.restorable for entry in history] == [True, False, True, False]
     with pytest.raises(Exception, match=f"PAM provider {number} does not exist"):
         server.run(lambda node: node.keeper.restore(1, by="tester"))
     assert server.get_v2() == before

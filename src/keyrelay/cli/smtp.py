@@ -139,7 +139,7 @@ def _change_text(change: dict[str, Any]) -> str:
 def _remark(row: dict[str, Any]) -> str:
     if row["restored_from"] is not None:
         return f"restored from {row['restored_from']}"
-    return "" if row["restorable"] else "secrets erased"
+    return "" if row["restorable"] else "cannot be restored"
 
 
 def _readable(value: Any) -> str:  # noqa: PLR0911 - one line for each kind

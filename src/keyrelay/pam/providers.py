@@ -21,7 +21,7 @@ from keyrelay.profile.model import SmtpProfile
 from keyrelay.secrets import stored
 from keyrelay.secrets.keyring import Keyring
 from keyrelay.secrets.model import FromPam, SecretText
-from keyrelay.store.model import Change, Conflict, Store, Topic
+from keyrelay.store.model import Change, Conflict, Reader, Store, Topic
 
 Result = TypeVar("Result")
 
@@ -71,15 +71,16 @@ class ProviderKeeper:
             if sealing.has_plain(provider):
                 await kept.save_provider(change, await sealing.seal(change, self._keyring, provider))
 
-    async def confirm(self, change: Change, profile: SmtpProfile) -> None:
-        """Within the change that makes ``profile`` the profile: raise UnknownReference or BadInput for a bad reference.
+    async def confirm(self, reader: Reader, profile: SmtpProfile) -> None:
+        """Raise UnknownReference or BadInput for a reference of ``profile`` that can never give a secret.
 
-        A provider cannot go away meanwhile: whoever deletes one waits for changes of the profile.
+        Within the change that makes it the profile, a provider cannot go away meanwhile: whoever deletes one waits for
+        changes of the profile.
         """
         references = [(field, source) for field, source in profile.secrets() if isinstance(source, FromPam)]
         if not references:
             return
-        found = await kept.read(change, self._backends())
+        found = await kept.read(reader, self._backends())
         violations = tuple(each for field, source in references for each in found.violations(field, source))
         if violations:
             unknown = all(violation.code == UnknownReference.code for violation in violations)

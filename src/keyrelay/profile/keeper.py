@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import zip_longest
 
-from keyrelay.errors import KeyUnknown, ProfileChanged, SecretGone, StoreUnavailable, UnknownName
+from keyrelay.errors import BadInput, KeyUnknown, ProfileChanged, SecretGone, StoreUnavailable, UnknownName
 from keyrelay.profile import document
 from keyrelay.profile.document import FieldChange
 from keyrelay.profile.model import HIDDEN_FIELDS, SECRET_FIELDS, SmtpProfile
@@ -73,8 +73,8 @@ async def newest_profile(reader: Reader) -> SmtpProfile | None:
     return document.read(rows[0][0]) if rows else None
 
 
-Confirm = Callable[[Change, SmtpProfile], Awaitable[None]]
-"""Says within a change whether the profile may become the profile; raises why not (``ProviderKeeper.confirm``)."""
+Confirm = Callable[[Reader, SmtpProfile], Awaitable[None]]
+"""Says whether this may become the profile; raises why not (``ProviderKeeper.confirm``)."""
 
 
 class ProfileKeeper:
@@ -156,10 +156,18 @@ class ProfileKeeper:
                     changed_by=row[3],
                     restored_from=row[4],
                     changes=document.differences(None if before is None else document.read(before[1]), profile),
-                    restorable=document.stored_ids(profile) <= kept,
+                    restorable=document.stored_ids(profile) <= kept and await self._may_be_again(profile),
                 )
             )
         return entries[:limit]
+
+    async def _may_be_again(self, profile: SmtpProfile) -> bool:
+        """Whether the providers that it names are there and can be asked."""
+        try:
+            await self._confirm(self._store, profile)
+        except BadInput:
+            return False
+        return True
 
     async def _write(
         self, revision: Callable[[Change, Snapshot], Awaitable[tuple[SmtpProfile, int | None]]], *, by: str
