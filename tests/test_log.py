@@ -116,7 +116,7 @@ def test_the_cause_of_an_error_brings_no_values_in(started):
     assert "canary" not in read()
 
 
-@pytest.mark.parametrize("name", ["aiosqlite", "asyncpg", "sqlalchemy.engine", "alembic.runtime", "asyncio"])
+@pytest.mark.parametrize("name", ["asyncpg", "sqlalchemy.engine", "alembic.runtime", "asyncio"])
 def test_libraries_that_print_statements_stay_quiet_at_debug_level(started, name):
     read = started("debug")
     logging.getLogger(name).debug("SELECT canary")

@@ -18,7 +18,7 @@ from keyrelay.errors import KeyrelayError
 
 # At DEBUG these print statements with their parameters, or bytes from the wire.
 _TALKATIVE = (
-    *("aiosqlite", "asyncpg", "sqlalchemy", "alembic", "asyncio", "httpx2", "httpcore2"),
+    *("asyncpg", "sqlalchemy", "alembic", "asyncio", "httpx2", "httpcore2"),
     *("botocore", "urllib3", "azure", "msal", "google"),
 )
 

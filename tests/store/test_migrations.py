@@ -26,9 +26,10 @@ from live import ADMIN_PASSWORD, ANONYMOUS, SMTP, V2, Command, LiveServer, run_k
 _NODES = 4
 _KEY = base64.b64encode(bytes(range(32))).decode()
 _TABLES = {
-    "account", "alembic_version", "change_mark", "data_key", "pam_entry", "pam_number", "pam_provider", "pam_type",
-    "profile_revision",
-    "role", "role_holder", "role_permission", "stored_secret",
+    "account", "alembic_version", "attempt", "change_mark", "data_key", "message", "message_content",
+    "message_recipient", "node", "outbox", "outbox_event", "outbox_minute", "outbox_sum", "outbox_tally", "pam_entry",
+    "pam_number", "pam_provider", "pam_type", "profile_revision", "role", "role_holder", "role_permission",
+    "schema_floor", "stored_secret", "submission_key",
 }  # fmt: skip
 _HALF_DONE = f"""
 import sqlalchemy as sa
@@ -124,7 +125,7 @@ def test_a_later_migration_that_fails_leaves_everything_as_it_was(fresh_settings
     with pytest.raises(RuntimeError):
         migrate(fresh_settings)
     assert tables(fresh_settings) == _TABLES
-    assert query(fresh_settings, "SELECT version_num FROM alembic_version") == [("0002",)]
+    assert query(fresh_settings, "SELECT version_num FROM alembic_version") == [("0003",)]
     assert query(fresh_settings, "SELECT topic, version FROM change_mark ORDER BY topic") == marks
     assert server.get_v2() == before
     assert server.put_v2(ANONYMOUS).status_code == 200
@@ -150,6 +151,7 @@ def test_the_schema_this_version_needs_is_the_last_migration():
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(fresh_settings):
     execute(fresh_settings, "UPDATE alembic_version SET version_num = '9999'")
+    execute(fresh_settings, "UPDATE schema_floor SET oldest = '9999'")
     with pytest.raises(DatabaseNewer, match="9999"):
         asyncio.run(open_store(fresh_settings))
     environment = {"KEYRELAY_DATA_DIR": str(fresh_settings.data_dir), "KEYRELAY_PORT": "0"}
@@ -160,6 +162,17 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(fresh_settings)
     (line,) = done.stderr.splitlines()
     assert "[database_newer]" in line
     assert query(fresh_settings, "SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+def test_a_database_of_the_next_version_is_worked_on_while_nodes_are_replaced(fresh_settings, start):
+    """As after an upgrade that adds a table and a column: what it needs to be, for the nodes that are not new yet."""
+    execute(fresh_settings, "UPDATE alembic_version SET version_num = '0004'")
+    execute(fresh_settings, f"UPDATE schema_floor SET oldest = '{schema.HEAD}'")
+    execute(fresh_settings, "CREATE TABLE of_the_next_version (id INTEGER PRIMARY KEY)")
+    execute(fresh_settings, "ALTER TABLE message ADD COLUMN of_the_next_version TEXT")
+    server = start(fresh_settings)
+    assert server.put_v2(ANONYMOUS).status_code == 200
+    assert query(fresh_settings, "SELECT version_num FROM alembic_version") == [("0004",)]
 
 
 def test_a_postgresql_user_who_may_not_create_tables_is_told_so(postgres, tmp_path):

@@ -57,7 +57,10 @@ def test_what_is_committed_is_on_the_disk(tmp_path, sqlite_settings, fresh):
 
     async def pragmas(store) -> dict[str, object]:
         names = ("journal_mode", "synchronous", "foreign_keys")
-        return {name: (await store._writer.execute_fetchall(f"PRAGMA {name}"))[0][0] for name in names}
+        return {
+            name: await store._writer.do(lambda connection, name=name: connection.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in names
+        }
 
     assert on_store(settings, pragmas) == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
@@ -124,7 +127,7 @@ def test_a_change_that_is_cancelled_leaves_nothing_and_the_next_one_works(sqlite
 
 def pragma_on_the_writer(server: LiveServer, pragma: str) -> None:
     async def run(node) -> None:
-        await node.store._writer.execute_fetchall(pragma)
+        await node.store._writer.do(lambda connection: connection.execute(pragma))
 
     server.run(run)
 

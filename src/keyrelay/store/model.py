@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 Row = Sequence[Any]
 Topic = Literal["access", "keys", "pam", "profile"]
+
+Statement = tuple[str, Sequence[Any]]
+Result = TypeVar("Result")
+# A transaction as a generator: it yields statements, is sent the rows of each, and returns what came of it. It neither
+# waits nor asks anybody but the database, so one engine can run the whole of it in its own thread, without a hop back
+# and forth for each statement.
+Work = Generator[Statement, Sequence[Row], Result]
 
 
 class Conflict(Exception):
@@ -32,10 +39,13 @@ class Store(Reader, Protocol):
     """A database, open and at the newest schema.
 
     ``marks`` holds a number for each topic, which grows with every change to it. It is replaced, never altered,
-    so a reader may keep it and compare. Methods raise StoreUnavailable when the database does not answer or refuses.
+    so a reader may keep it and compare. ``skip_locked`` ends a SELECT whose rows the transaction is going to change,
+    and leaves out those that another one is changing. Methods raise StoreUnavailable when the database does not answer
+    or refuses.
     """
 
     marks: Mapping[Topic, int]
+    skip_locked: str
 
     def look(self) -> None:
         """Bring ``marks`` up to date as far as that costs no waiting. Cheap enough for every request.
@@ -49,6 +59,21 @@ class Store(Reader, Protocol):
 
         When the block ends without an error the change is durable, and ``marks`` here are up to date.
         """
+
+    async def perform(self, work: Work[Result]) -> Result:
+        """Run a transaction that is about no topic. When this returns, it is durable.
+
+        Raises Conflict when a constraint refuses a statement, and what ``work`` raises; then nothing was changed.
+        """
+
+    async def news(self, seen: object, seconds: float) -> object:
+        """Wait until somebody may have given this process something to do, or for so many seconds.
+
+        ``seen`` is what the last call gave, or None. A statement of ``signal`` in a transaction is what wakes others.
+        """
+
+    def signal(self) -> Statement:
+        """The statement that wakes those who wait for news in other processes, when its transaction is committed."""
 
     async def ping(self) -> None:
         """Return when the database answers."""

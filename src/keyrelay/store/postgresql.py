@@ -16,10 +16,11 @@ import asyncpg
 
 from keyrelay.errors import DatabaseUnreachable, StoreUnavailable
 from keyrelay.log import failure
-from keyrelay.store.model import Conflict, Row, Topic
-from keyrelay.store.schema import HEAD, migrate, require_not_newer
+from keyrelay.store.model import Conflict, Result, Row, Statement, Topic, Work
+from keyrelay.store.schema import HEAD, migrate, require_usable
 
 _CHANNEL = "keyrelay"
+_WORK = "outbox"  # the payload that stands for something to do; an empty one, for a topic
 _POLL_SECONDS = 0.5
 # How long a node goes on answering from memory when it cannot ask the database whether that is still true.
 _STALE_SECONDS = 10.0
@@ -47,11 +48,14 @@ class PostgresqlStore:
     """See Store."""
 
     marks: Mapping[Topic, int]
+    skip_locked = " FOR UPDATE SKIP LOCKED"
 
     def __init__(self, dsn: str, pool: asyncpg.Pool) -> None:
         self._dsn = dsn
         self._pool = pool
         self._wake = asyncio.Event()
+        self._signals = 0
+        self._signalled = asyncio.Event()
         self._confirmed_at = time.monotonic()
         self.marks = {}
         self._watching: asyncio.Task[None] | None = None
@@ -61,12 +65,13 @@ class PostgresqlStore:
         try:
             connection = await asyncpg.connect(url, timeout=_ANSWER_SECONDS, command_timeout=_ANSWER_SECONDS)
             try:
-                version = await _schema_version(connection)
+                version, floor = await _schema_version(connection)
             finally:
                 await connection.close()
             if version != HEAD:
-                require_not_newer(version)
-                await migrate(url)
+                require_usable(version, floor)
+                if version is None or version < HEAD:
+                    await migrate(url)
             pool = await asyncpg.create_pool(
                 url,
                 min_size=1,
@@ -113,6 +118,23 @@ class PostgresqlStore:
         except _LOST as problem:
             raise _unavailable(problem) from problem
 
+    async def perform(self, work: Work[Result]) -> Result:
+        try:
+            async with self._pool.acquire(timeout=_ANSWER_SECONDS) as connection, connection.transaction():
+                return await _drive(connection, work)
+        except _LOST as problem:
+            raise _unavailable(problem) from problem
+
+    async def news(self, seen: object, seconds: float) -> object:
+        if self._signals == seen:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._signalled.wait()
+        return self._signals
+
+    def signal(self) -> Statement:
+        return "SELECT pg_notify($1, $2)", (_CHANNEL, _WORK)
+
     async def ping(self) -> None:
         await self.rows("SELECT 1 FROM change_mark")
 
@@ -132,13 +154,21 @@ class PostgresqlStore:
         self.marks = {topic: max(version, self.marks.get(topic, 0)) for topic, version in rows}
         self._confirmed_at = time.monotonic()
 
+    def _notified(self, *told: object) -> None:
+        if told[-1] != _WORK:
+            self._wake.set()
+            return
+        self._signals += 1
+        self._signalled.set()
+        self._signalled = asyncio.Event()
+
     async def _watch(self) -> None:
         lost = False
         while True:
             connection = None
             try:
                 connection = await asyncpg.connect(self._dsn, timeout=_ANSWER_SECONDS, command_timeout=_ANSWER_SECONDS)
-                await connection.add_listener(_CHANNEL, lambda *_: self._wake.set())
+                await connection.add_listener(_CHANNEL, self._notified)
                 connection.add_termination_listener(lambda *_: self._wake.set())
                 if lost:
                     _logger.info("the database answers again")
@@ -180,11 +210,31 @@ class _PostgresqlChange:
         return int(status.rpartition(" ")[2])
 
 
-async def _schema_version(connection: asyncpg.Connection) -> str | None:
-    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+async def _drive(connection: asyncpg.Connection, work: Work[Result]) -> Result:
+    try:
+        sql, values = next(work)
+        while True:
+            sql, values = work.send(await connection.fetch(sql, *values))
+    except asyncpg.IntegrityConstraintViolationError as problem:
+        raise Conflict(type(problem).__name__) from problem
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+
+
+async def _schema_version(connection: asyncpg.Connection) -> tuple[str | None, str | None]:
+    """The schema's number, and that of the oldest keyrelay that may work on it."""
+    return (
+        await _text(connection, "alembic_version", "SELECT version_num FROM alembic_version"),
+        await _text(connection, "schema_floor", "SELECT oldest FROM schema_floor"),
+    )
+
+
+async def _text(connection: asyncpg.Connection, table: str, sql: str) -> str | None:
+    if await connection.fetchval("SELECT to_regclass($1::text)", table) is None:
         return None
-    version: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
-    return version
+    text: str | None = await connection.fetchval(sql)
+    return text
 
 
 def _unavailable(problem: BaseException) -> StoreUnavailable:

@@ -19,15 +19,19 @@ from keyrelay.errors import DatabaseNewer, DatabaseUnreachable
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-HEAD = "0002"
+HEAD = "0003"
 # Any number will do, as long as it is ours: the advisory lock that makes starting nodes wait for each other.
 _MIGRATION_LOCK = 0x6B657972656C6179
 _PATIENCE_SECONDS = 30.0
 
 
-def require_not_newer(version: str | None) -> None:
-    """Raise DatabaseNewer for a schema this keyrelay does not know."""
-    if version is not None and version > HEAD:
+def require_usable(version: str | None, floor: str | None) -> None:
+    """Raise DatabaseNewer for a schema this keyrelay cannot work on.
+
+    While nodes are replaced one by one, the old ones go on working on the new schema: ``floor`` is the oldest keyrelay,
+    by the schema it was made for, that the database allows.
+    """
+    if version is not None and version > HEAD and (floor is None or floor > HEAD):
         raise DatabaseNewer(f"The database has schema {version}; this keyrelay knows schemas up to {HEAD}.")
 
 

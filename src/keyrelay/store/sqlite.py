@@ -11,30 +11,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
-
-import aiosqlite
+from typing import Any, Self, TypeVar
 
 from keyrelay.errors import DatabaseUnreachable, DataDirUnusable, StoreUnavailable
-from keyrelay.store.model import Conflict, Row, Topic
-from keyrelay.store.schema import HEAD, migrate, require_not_newer
+from keyrelay.store.model import Conflict, Result, Row, Statement, Topic, Work
+from keyrelay.store.schema import HEAD, migrate, require_usable
 from keyrelay.store.wal_index import WalIndex
 
 _BUSY_SECONDS = 30.0
+_LOOK_SECONDS = 0.05  # between two looks whether another process has changed the file
+_STATEMENTS = 512  # kept prepared
 
 _logger = logging.getLogger(__name__)
+
+_Value = TypeVar("_Value")
 
 
 class SqliteStore:
     """See Store; ``look`` is exact, because the file itself tells whether any process has changed it."""
 
     marks: Mapping[Topic, int]
+    skip_locked = ""  # nobody else changes anything meanwhile
 
-    def __init__(self, reader: sqlite3.Connection, writer: aiosqlite.Connection, newest: Callable[[], object]) -> None:
+    def __init__(self, reader: sqlite3.Connection, writer: _Writer, newest: Callable[[], object]) -> None:
         self._reader = reader
         self._writer = writer
         self._turn = asyncio.Lock()
@@ -47,18 +54,17 @@ class SqliteStore:
         _make_private(file)
         try:
             if (version := _schema_version(file)) != HEAD:
-                require_not_newer(version)
-                await migrate(file)
+                require_usable(version, _schema_floor(file))
+                if version is None or version < HEAD:
+                    await migrate(file)
             return await cls._connect(file)
         except sqlite3.Error as problem:
             raise DatabaseUnreachable(f"The SQLite file {file} cannot be opened: {problem}.") from problem
 
     @classmethod
     async def _connect(cls, file: Path) -> Self:
-        writer = await aiosqlite.connect(file, isolation_level=None, timeout=_BUSY_SECONDS)
+        writer = await _Writer.open(file)
         try:
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
-                await writer.execute(f"PRAGMA {pragma}")
             reader = _reading_connection(file)
             reader.execute("SELECT 1 FROM change_mark").fetchone()  # SQLite makes the index when it first reads
             store = cls(reader, writer, _newest(file, reader))
@@ -79,7 +85,7 @@ class SqliteStore:
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         try:
-            return self._reader.execute(sql, _named(values)).fetchall()
+            return self._reader.execute(_numbered(sql), values).fetchall()
         except sqlite3.Error as problem:
             raise _unavailable(problem) from problem
 
@@ -96,11 +102,27 @@ class SqliteStore:
                     await change.run("COMMIT")
                 except BaseException:
                     # Shielded: a cancelled request must not leave its transaction open for the next one.
-                    await asyncio.shield(self._writer.rollback())
+                    await asyncio.shield(self._writer.do(sqlite3.Connection.rollback))
                     raise
             except sqlite3.Error as problem:
                 raise _unavailable(problem) from problem
         self.look()
+
+    async def perform(self, work: Work[Result]) -> Result:
+        async with self._turn:
+            try:
+                return await self._writer.do(lambda connection: _perform(connection, work))
+            except sqlite3.Error as problem:
+                raise _unavailable(problem) from problem
+
+    async def news(self, seen: object, seconds: float) -> object:
+        deadline = time.monotonic() + seconds
+        while (newest := self._newest()) == seen and (left := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, _LOOK_SECONDS))
+        return newest
+
+    def signal(self) -> Statement:
+        return "SELECT 1", ()  # every commit can be seen in the file
 
     async def ping(self) -> None:
         await self.rows("SELECT 1 FROM change_mark")
@@ -110,31 +132,88 @@ class SqliteStore:
         self._reader.close()
 
 
-class _SqliteChange:
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+class _Writer:
+    """The connection that changes are made on, in a thread of its own."""
+
+    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
         self._connection = connection
+        self._thread = thread
+
+    @classmethod
+    async def open(cls, file: Path) -> Self:
+        thread = ThreadPoolExecutor(1, thread_name_prefix="keyrelay-sqlite")
+        try:
+            return cls(await asyncio.get_running_loop().run_in_executor(thread, _writing_connection, file), thread)
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+
+    async def do(self, what: Callable[[sqlite3.Connection], _Value]) -> _Value:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, what, self._connection)
+
+    async def close(self) -> None:
+        await self.do(sqlite3.Connection.close)
+        self._thread.shutdown(wait=False)
+
+
+class _SqliteChange:
+    def __init__(self, writer: _Writer) -> None:
+        self._writer = writer
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
-        try:
-            return list(await self._connection.execute_fetchall(sql, _named(values)))
-        except sqlite3.IntegrityError as problem:
-            raise Conflict(str(problem)) from problem
+        return await self._do(lambda connection: connection.execute(_numbered(sql), values).fetchall())
 
     async def run(self, sql: str, *values: Any) -> int:
+        return await self._do(lambda connection: connection.execute(_numbered(sql), values).rowcount)
+
+    async def _do(self, what: Callable[[sqlite3.Connection], _Value]) -> _Value:
         try:
-            async with self._connection.execute(sql, _named(values)) as cursor:
-                return cursor.rowcount
+            return await self._writer.do(what)
         except sqlite3.IntegrityError as problem:
             raise Conflict(str(problem)) from problem
 
 
-def _named(values: tuple[Any, ...]) -> dict[str, Any]:
-    # SQLite takes $1 for a parameter whose name is 1.
-    return {str(number): value for number, value in enumerate(values, 1)}
+def _perform(connection: sqlite3.Connection, work: Work[Result]) -> Result:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        result = _drive(connection, work)
+        connection.execute("COMMIT")
+    except BaseException as problem:
+        with suppress(sqlite3.Error):  # what went wrong first says more
+            connection.rollback()
+        if isinstance(problem, sqlite3.IntegrityError):
+            raise Conflict(str(problem)) from problem
+        raise
+    return result
+
+
+def _drive(connection: sqlite3.Connection, work: Work[Result]) -> Result:
+    try:
+        sql, values = next(work)
+        while True:
+            sql, values = work.send(connection.execute(_numbered(sql), values).fetchall())
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+
+
+@lru_cache(maxsize=_STATEMENTS)
+def _numbered(sql: str) -> str:
+    # SQLite takes $1 for a parameter whose name is 1, and ?1 for the first one.
+    return re.sub(r"\$(\d+)", r"?\1", sql)
+
+
+def _writing_connection(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        file, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False, cached_statements=_STATEMENTS
+    )
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
 
 
 def _reading_connection(file: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(file, isolation_level=None, timeout=5.0)
+    connection = sqlite3.connect(file, isolation_level=None, timeout=5.0, cached_statements=_STATEMENTS)
     connection.execute("PRAGMA query_only=ON")
     return connection
 
@@ -147,11 +226,19 @@ def _newest(file: Path, reader: sqlite3.Connection) -> Callable[[], object]:
 
 
 def _schema_version(file: Path) -> str | None:
+    return _text(file, "alembic_version", "SELECT version_num FROM alembic_version")
+
+
+def _schema_floor(file: Path) -> str | None:
+    return _text(file, "schema_floor", "SELECT oldest FROM schema_floor")
+
+
+def _text(file: Path, table: str, sql: str) -> str | None:
     connection = sqlite3.connect(file, isolation_level=None, timeout=_BUSY_SECONDS)
     try:
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone() is None:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is None:
             return None
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        row = connection.execute(sql).fetchone()
         return None if row is None else str(row[0])
     finally:
         connection.close()
