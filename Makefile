@@ -5,7 +5,7 @@ BIN := .venv/bin
 # uv is faster; pip does the same.
 INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo "uv pip install --quiet --python $(BIN)/python" || echo "$(BIN)/python -m pip install --quiet --disable-pip-version-check")
 
-.PHONY: setup run test check bench bench-read bench-send lock format docs
+.PHONY: setup run test check bench bench-read bench-send bench-outbox lock format docs
 .DEFAULT_GOAL := run
 
 setup: .venv/ready
@@ -23,7 +23,7 @@ check: .venv/ready-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: bench-read bench-send
+bench: bench-read bench-send bench-outbox
 
 bench-read: .venv/ready-dev
 	@scripts/system-packages bench
@@ -32,6 +32,10 @@ bench-read: .venv/ready-dev
 bench-send: .venv/ready-dev
 	@scripts/system-packages bench
 	$(BIN)/python bench/send.py $(ARGS)
+
+bench-outbox: .venv/ready-dev
+	@scripts/system-packages bench
+	$(BIN)/python bench/outbox.py $(ARGS)
 
 # --- For developers ------------------------------------------------------------------------------------------
 

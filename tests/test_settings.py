@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyrelay.errors import SettingsInvalid
-from keyrelay.settings import PREFIX, Settings, read, variables
+from keyrelay.setting_values import PREFIX
+from keyrelay.settings import Settings, read, variables
 
 
 def refused(**given: str) -> str:

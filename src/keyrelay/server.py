@@ -38,7 +38,10 @@ from keyrelay.store.model import Store
 
 if TYPE_CHECKING:
     from keyrelay.api.app import Application
+    from keyrelay.outbox.outbox import Outbox
+    from keyrelay.relay.credentials import Opener
     from keyrelay.relay.diagnosis import Diagnoses
+    from keyrelay.relay.opening import Terms
 
 FIRST_USER = "admin"
 
@@ -90,6 +93,7 @@ class Node:
                 sign_in,
                 turnstile,
                 lambda: self.diagnoses,
+                lambda: self.outbox,
             )
         )
 
@@ -109,24 +113,41 @@ class Node:
         return Vaults(self.providers, means, patience)
 
     @cached_property
-    def diagnoses(self) -> Diagnoses:
-        """What tests the profile; made when it is needed first, because it takes longer to import than all the rest."""
+    def _opener(self) -> Opener:
         from keyrelay.relay.credentials import Opener
-        from keyrelay.relay.diagnosis import Diagnoses
+
+        return Opener(self.store, self.keyring, self.vaults, self.settings.token_authentication)
+
+    @cached_property
+    def _terms(self) -> Terms:
         from keyrelay.relay.opening import Terms
         from keyrelay.relay.token import Tokens
 
         trust = _trust(self.settings)
-        terms = Terms(
+        return Terms(
             trust,
             Tokens(trust.for_http),
             self.settings.hello_name,
             allow_insecure_sign_in=self.settings.allow_insecure_sign_in,
         )
-        opener = Opener(self.store, self.keyring, self.vaults, self.settings.token_authentication)
-        return Diagnoses(terms, opener, self.settings.name_servers)
+
+    @cached_property
+    def diagnoses(self) -> Diagnoses:
+        """What tests the profile; made when it is needed first, because it takes longer to import than all the rest."""
+        from keyrelay.relay.diagnosis import Diagnoses
+
+        return Diagnoses(self._terms, self._opener, self.settings.name_servers)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What takes messages in and sends them; made when it is needed first, for the same reason."""
+        from keyrelay import sending
+
+        return sending.outbox(self.settings, self.store, self.keyring, self.keeper, self._opener, self._terms)
 
     async def close(self) -> None:
+        if "outbox" in self.__dict__:
+            await self.outbox.close()
         if "diagnoses" in self.__dict__:
             await self.diagnoses.close()
         if "vaults" in self.__dict__:

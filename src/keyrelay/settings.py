@@ -11,11 +11,10 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
+from keyrelay import setting_values as values
 from keyrelay.errors import SettingsInvalid
-
-PREFIX = "KEYRELAY_"
+from keyrelay.setting_values import PREFIX
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,86 +35,6 @@ def _setting(
     return dataclasses.field(default=default, repr=not secret, metadata={"variable": variable})
 
 
-def _yes_or_no(text: str) -> bool:
-    if text.lower() in {"yes", "true", "on", "1"}:
-        return True
-    if text.lower() in {"no", "false", "off", "0"}:
-        return False
-    raise ValueError("must be yes or no")
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in words:
-            raise ValueError("must be one of " + ", ".join(words))
-        return text.lower()
-
-    return parse
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not low <= int(text) <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _base_path(text: str) -> str:
-    path = "/" + text.strip("/")
-    ours = path.lower().split("/")[1] in {"api", "docs"}
-    if ours or not re.fullmatch(r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", path):
-        raise ValueError("must be a plain path such as /KeyfactorAPI, and none of our own (/api, /docs)")
-    return path
-
-
-def _product_version(text: str) -> str:
-    if not re.fullmatch(r"\d{1,5}(\.\d{1,5}){3}", text, re.ASCII):
-        raise ValueError("must be four numbers with dots, such as 11.6.0.0")
-    return text
-
-
-def _database_url(text: str) -> str:
-    try:
-        scheme = urlsplit(text).scheme
-    except ValueError:  # its words may hold a part of the password
-        raise ValueError(
-            "cannot be read; in a password, write / @ : # [ ] and % as %2F %40 %3A %23 %5B %5D and %25"
-        ) from None
-    if scheme == "sqlite":
-        if not text.startswith("sqlite:///") or text in {"sqlite:///", "sqlite:///:memory:"}:
-            raise ValueError("must name a file, as in sqlite:///keyrelay.db or sqlite:////var/lib/keyrelay/keyrelay.db")
-    elif scheme not in {"postgresql", "postgres"}:
-        raise ValueError("must begin with sqlite:/// or postgresql://")
-    return text
-
-
-def _hello_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Za-z.:]{3,45}\]", text, re.ASCII):
-        raise ValueError("must be a host name such as mail.example.org, or an address in brackets such as [192.0.2.1]")
-    return text
-
-
-def _variable_prefix(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{1,63}", text, re.ASCII) or text.upper().startswith(PREFIX):
-        raise ValueError("must be the beginning of a name such as SMTP_, of two letters or more, and not our own")
-    return text
-
-
-def _name_servers(text: str) -> tuple[str, ...]:
-    if text.lower() == "none":
-        return ()
-    servers = tuple(server.strip() for server in text.split(","))
-    if not all(re.fullmatch(r"[0-9a-fA-F.:]{3,45}|\[[0-9a-fA-F:]{2,45}\]:\d{1,5}", server) for server in servers):
-        raise ValueError("must be addresses with commas between, such as 192.0.2.1,192.0.2.2:5353, or none")
-    return servers
-
-
-def _text(text: str) -> str:
-    return text
-
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the operator has decided. Secret settings are left out of its representation."""
@@ -129,7 +48,7 @@ class Settings:
     database_url: str | None = _setting(
         "Where the data is kept: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/DATABASE` (libpq parameters such "
         "as `sslmode=verify-full` work).",
-        _database_url,
+        values.database_url,
         None,
         secret=True,
         default_text="keyrelay.db in the data directory",
@@ -137,7 +56,7 @@ class Settings:
     master_key: str | None = _setting(
         "Key that protects all stored secrets: 32 random bytes in base64 (`openssl rand -base64 32`). Without it, "
         "`master.key` in the data directory is used, and made on first start.",
-        _text,
+        values.text,
         None,
         secret=True,
         default_text="master.key in the data directory",
@@ -145,21 +64,21 @@ class Settings:
     previous_master_key: str | None = _setting(
         "The old master key, while it is being replaced: set both, restart every node, run `keyrelay keys rotate`, "
         "and take this one away.",
-        _text,
+        values.text,
         None,
         secret=True,
     )
     admin_password: str | None = _setting(
         "Password of the user `admin`, made on first start when there are no users. Without it one is generated and "
         "shown once.",
-        _text,
+        values.text,
         None,
         secret=True,
         default_text="generated",
     )
-    host: str = _setting("Address to listen on.", _text, "127.0.0.1")
-    port: int = _setting("Port to listen on; 0 takes any free one and prints it.", _number(0, 65535), 8080)
-    workers: int = _setting("Server processes.", _number(1, 64), 1)
+    host: str = _setting("Address to listen on.", values.text, "127.0.0.1")
+    port: int = _setting("Port to listen on; 0 takes any free one and prints it.", values.number(0, 65535), 8080)
+    workers: int = _setting("Server processes.", values.number(1, 64), 1)
     tls_cert: Path | None = _setting(
         "PEM file with our certificate and its chain; with it keyrelay speaks https. It is read at the "
         "start: restart keyrelay when it was renewed.",
@@ -169,21 +88,21 @@ class Settings:
     tls_key: Path | None = _setting("PEM file with the private key of that certificate.", Path, None)
     self_signed: bool = _setting(
         "Speak https with a certificate from an own authority, made in the data directory on first start.",
-        _yes_or_no,
+        values.yes_or_no,
         False,
         default_text="no",
     )
     allow_plain_http: bool = _setting(
         "Allow http without TLS on addresses other than loopback. Passwords then cross that network readable by "
         "anyone on it.",
-        _yes_or_no,
+        values.yes_or_no,
         False,
         default_text="no",
     )
     allow_insecure_sign_in: bool = _setting(
         "Allow credentials to be sent to the relay, the token endpoint or a vault over an unencrypted connection, and "
         "to the relay over an unverified one.",
-        _yes_or_no,
+        values.yes_or_no,
         False,
         default_text="no",
     )
@@ -200,32 +119,32 @@ class Settings:
     )
     hello_name: str | None = _setting(
         "Name that keyrelay says to the relay in EHLO. Some relays look it up in DNS.",
-        _hello_name,
+        values.hello_name,
         None,
         default_text="this machine's name, or its address when the name has no domain",
     )
     token_authentication: Literal["client_secret_post", "client_secret_basic"] = _setting(
         "How the client secret is shown to the token endpoint. A client secret that is a private key (PEM or JWK) "
         "signs an assertion instead (private_key_jwt), whatever is set here.",
-        _one_of("client_secret_post", "client_secret_basic"),
+        values.one_of("client_secret_post", "client_secret_basic"),
         "client_secret_post",
     )
     name_servers: tuple[str, ...] | None = _setting(
         "Name servers that a diagnosis asks about the sender's domain, with commas between; `none` to ask nobody.",
-        _name_servers,
+        values.name_servers,
         None,
         default_text="the system's",
     )
-    pam_seconds: int = _setting("How many seconds a vault may take to give a secret.", _number(1, 60), 10)
+    pam_seconds: int = _setting("How many seconds a vault may take to give a secret.", values.number(1, 60), 10)
     pam_cache_seconds: int = _setting(
         "For how many seconds a secret from a vault is used again without asking. One that the relay refuses is asked "
         "for anew at once.",
-        _number(0, 3600),
+        values.number(0, 3600),
         30,
     )
     pam_stale_seconds: int = _setting(
         "For how many seconds after that it is still used while the vault cannot be reached; 0 for not at all.",
-        _number(0, 86_400),
+        values.number(0, 86_400),
         0,
     )
     vault_client_cert: Path | None = _setting(
@@ -245,34 +164,113 @@ class Settings:
     secret_variables: str | None = _setting(
         "How the names of the environment variables begin that the provider type Environment may read, such as "
         "`SMTP_`.",
-        _variable_prefix,
+        values.variable_prefix,
         None,
     )
-    tests_at_once: int = _setting("How many tests and diagnoses each process runs at once.", _number(1, 100), 4)
-    tests_per_minute: int = _setting("How many tests and diagnoses each user may start a minute.", _number(1, 1000), 10)
-    base_path: str = _setting("Path of the compatible API.", _base_path, "/KeyfactorAPI")
+    worker: bool = _setting(
+        "Send the messages of the outbox in the server itself. With `no`, some `keyrelay worker` has to.",
+        values.yes_or_no,
+        True,
+        default_text="yes",
+    )
+    relay_sessions: int = _setting(
+        "How many messages each process hands to the relay at once.", values.number(1, 256), 8
+    )
+    relay_seconds: int = _setting(
+        "How many seconds the relay may take for each answer when a message is delivered.", values.number(5, 900), 120
+    )
+    relay_limits: str = _setting(
+        "Limits of a known relay that all nodes together keep: `office365` (3 connections, 30 messages a minute, "
+        "10,000 recipients a day), `azure-communication-services`, `google-workspace`, `google-relay`, "
+        "`amazon-ses-sandbox`, or `none`.",
+        values.one_of(
+            *("none", "office365", "azure-communication-services", "google-workspace", "google-relay"),
+            "amazon-ses-sandbox",
+        ),
+        "none",
+    )
+    relay_connections: int | None = _setting(
+        "How many connections to the relay all nodes together have at most.", values.number(1, 1000), None
+    )
+    relay_messages_per_minute: int | None = _setting(
+        "How many messages all nodes together send in any minute.", values.number(1, 1_000_000), None
+    )
+    relay_recipients_per_day: int | None = _setting(
+        "To how many recipients all nodes together send in any 24 hours.", values.number(1, 100_000_000), None
+    )
+    retry_waits: tuple[int, ...] = _setting(
+        "Seconds before the second, third, … attempt at a message, with commas between; the last stands for all that "
+        "follow.",
+        values.waits,
+        (60, 300, 900, 1800, 3600, 7200, 14400),
+        default_text="60,300,900,1800,3600,7200,14400",
+    )
+    retry_hours: int = _setting(
+        "For how many hours a message is tried, before it expires.", values.number(1, 2400), 120
+    )
+    unknown_outcome: Literal["retry", "hold"] = _setting(
+        "What becomes of a message when the connection was lost after its last byte and before the relay's answer: "
+        "`retry` sends it again with the same Message-ID, `hold` keeps it until a person decides.",
+        values.one_of("retry", "hold"),
+        "retry",
+    )
+    lease_seconds: int = _setting(
+        "After how many seconds without a sign of life the other nodes take a node's messages over.",
+        values.number(5, 600),
+        30,
+    )
+    message_megabytes: int = _setting("How many megabytes a message may have.", values.number(1, 150), 25)
+    message_recipients: int = _setting("How many recipients a message may have.", values.number(1, 10_000), 500)
+    message_attachments: int = _setting("How many attachments a message may have.", values.number(0, 1000), 100)
+    outbox_megabytes: int = _setting(
+        "How many megabytes of messages the outbox holds. A message that would not fit is refused (507).",
+        values.number(1, 10_000_000),
+        4096,
+    )
+    keep_accepted_content_days: int = _setting(
+        "For how many days the content of a message is kept after the relay has accepted it.", values.number(0, 3650), 1
+    )
+    keep_failed_content_days: int = _setting(
+        "For how many days the content of a message is kept that was refused, cancelled, or has expired: so long it "
+        "can be sent again.",
+        values.number(0, 3650),
+        14,
+    )
+    keep_accepted_days: int = _setting(
+        "For how many days it is kept what became of a message that was accepted.", values.number(1, 3650), 30
+    )
+    keep_failed_days: int = _setting(
+        "For how many days it is kept what became of a message that was refused, cancelled, or has expired.",
+        values.number(1, 3650),
+        90,
+    )
+    tests_at_once: int = _setting("How many tests and diagnoses each process runs at once.", values.number(1, 100), 4)
+    tests_per_minute: int = _setting(
+        "How many tests and diagnoses each user may start a minute.", values.number(1, 1000), 10
+    )
+    base_path: str = _setting("Path of the compatible API.", values.base_path, "/KeyfactorAPI")
     product_version: str = _setting(
         "Value of X-Keyfactor-Product-Version. kfutil refuses to change PAM providers when its first number is 12 or "
         "more.",
-        _product_version,
+        values.product_version,
         "11.6.0.0",
     )
     require_requested_with: bool = _setting(
         "Refuse every request without the header x-keyfactor-requested-with, as the original does.",
-        _yes_or_no,
+        values.yes_or_no,
         False,
         default_text="no",
     )
     history_secrets: int = _setting(
         "How many of the newest profiles keep their stored secrets, so that they can be restored. Older ones keep "
         "their history, and their secrets are erased.",
-        _number(2, 1000),
+        values.number(2, 1000),
         20,
     )
     log_level: str = _setting(
-        "Least important messages that are logged.", _one_of("debug", "info", "warning", "error"), "info"
+        "Least important messages that are logged.", values.one_of("debug", "info", "warning", "error"), "info"
     )
-    log_format: str = _setting("`text` for people, `json` for machines.", _one_of("text", "json"), "text")
+    log_format: str = _setting("`text` for people, `json` for machines.", values.one_of("text", "json"), "text")
 
     @property
     def sqlite_file(self) -> Path | None:
@@ -298,7 +296,7 @@ def read(environ: Mapping[str, str]) -> Settings:
     included; the value of a secret is never repeated.
     """
     environ = {name: text for name, text in environ.items() if not _of_kubernetes(name, text)}
-    values: dict[str, Any] = {}
+    read_values: dict[str, Any] = {}
     problems: list[str] = []
     known: set[str] = set()
     for name, field, variable in variables():
@@ -308,7 +306,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         try:
             text = _given(environ, name, variable)
             if text is not None:
-                values[field] = variable.parse(text)
+                read_values[field] = variable.parse(text)
         except ValueError as problem:
             problems.append(f"{name} {problem}")
     problems.extend(
@@ -316,17 +314,17 @@ def read(environ: Mapping[str, str]) -> Settings:
         for name in sorted(environ)
         if name.startswith(PREFIX) and name not in known
     )
-    if (values.get("tls_cert") is None) != (values.get("tls_key") is None):
+    if (read_values.get("tls_cert") is None) != (read_values.get("tls_key") is None):
         problems.append("KEYRELAY_TLS_CERT and KEYRELAY_TLS_KEY belong together")
-    if values.get("relay_client_key") is not None and values.get("relay_client_cert") is None:
+    if read_values.get("relay_client_key") is not None and read_values.get("relay_client_cert") is None:
         problems.append("KEYRELAY_RELAY_CLIENT_KEY needs KEYRELAY_RELAY_CLIENT_CERT")
-    if values.get("vault_client_key") is not None and values.get("vault_client_cert") is None:
+    if read_values.get("vault_client_key") is not None and read_values.get("vault_client_cert") is None:
         problems.append("KEYRELAY_VAULT_CLIENT_KEY needs KEYRELAY_VAULT_CLIENT_CERT")
-    if values.get("self_signed") and values.get("tls_cert") is not None:
+    if read_values.get("self_signed") and read_values.get("tls_cert") is not None:
         problems.append("KEYRELAY_SELF_SIGNED and KEYRELAY_TLS_CERT exclude each other")
     if problems:
         raise SettingsInvalid("; ".join(problems) + ".")
-    return Settings(**values)
+    return Settings(**read_values)
 
 
 def _of_kubernetes(name: str, text: str) -> bool:

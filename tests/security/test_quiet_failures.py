@@ -13,7 +13,7 @@ import pytest
 from complaints import OWN, complaint, nothing_changes
 from keyrelay import cli, log
 from keyrelay.profile.keeper import ProfileKeeper
-from keyrelay.settings import PREFIX
+from keyrelay.setting_values import PREFIX
 from live import ANONYMOUS, BASIC, OAUTH, SMTP, V1, V2
 
 CANARY = "qXzJvKwQxVjZkYWq"

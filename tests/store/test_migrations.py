@@ -95,7 +95,7 @@ def test_nodes_that_start_at_once_on_an_empty_database_all_come_up(empty, tmp_pa
     assert query(empty, "SELECT name FROM account") == [("admin",)]
     assert query(empty, "SELECT id FROM data_key") == [(1,)]
     marks = query(empty, "SELECT topic FROM change_mark ORDER BY topic")
-    assert [topic for (topic,) in marks] == ["access", "keys", "pam", "profile"]
+    assert [topic for (topic,) in marks] == ["access", "keys", "outbox", "pam", "profile"]
 
 
 def test_a_second_node_without_the_master_key_says_what_it_needs_and_makes_none(fresh_settings, start, tmp_path):

@@ -38,6 +38,7 @@ from keyrelay.settings import Settings
 from keyrelay.store.model import Store
 
 if TYPE_CHECKING:  # what a start does not need
+    from keyrelay.outbox.outbox import Outbox
     from keyrelay.relay.diagnosis import Diagnoses
 
 _logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ _DIGITS = 10  # of the largest int32
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the handlers work with; wired in server.py. ``diagnoses`` is made when somebody tests first."""
+    """What the handlers work with; wired in server.py. The last two are made when somebody needs them."""
 
     settings: Settings
     store: Store
@@ -57,6 +58,7 @@ class Services:
     sign_in: SignIn
     turnstile: Turnstile
     diagnoses: Callable[[], Diagnoses]
+    outbox: Callable[[], Outbox]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.NameTaken: Shown(400, "0xA0110027"),
     errors.InUse: Shown(400, "0xA0110028"),
     errors.NoProfile: Shown(409, "0xA0110025"),
+    errors.KeyReused: Shown(409, "0xA0110029"),
+    errors.NotNow: Shown(409, "0xA011002A"),
+    errors.OutboxFull: Shown(507, "0xA011002B"),
     errors.TooManyTests: Shown(429, "0xA0140005"),
     errors.TrustUnusable: Shown(500, "0xA0110026"),
     errors.StoreUnavailable: Shown(503, "0xA011001C"),
@@ -105,6 +108,8 @@ def _headers(error: errors.KeyrelayError) -> tuple[tuple[bytes, bytes], ...]:
             return ((b"retry-after", str(error.retry_after).encode()),)
         case errors.StoreUnavailable():
             return ((b"retry-after", b"2"),)
+        case errors.OutboxFull():
+            return ((b"retry-after", b"60"),)
     return ()
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from keyrelay import server, settings
+from keyrelay.setting_values import PREFIX
 
 
 def serve(
@@ -36,7 +37,7 @@ def serve(
     """
     options = {"HOST": host, "PORT": port, "WORKERS": workers, "TLS_CERT": tls_cert, "TLS_KEY": tls_key}
     # In the environment, because further server processes read it there.
-    os.environ.update({settings.PREFIX + name: str(value) for name, value in options.items() if value is not None})
+    os.environ.update({PREFIX + name: str(value) for name, value in options.items() if value is not None})
     if self_signed:
         os.environ["KEYRELAY_SELF_SIGNED"] = "yes"
     server.serve(settings.read(os.environ), _announce)

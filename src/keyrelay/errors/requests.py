@@ -132,6 +132,13 @@ class ProfileChanged(KeyrelayError):
     remedy = "Read the profile again, apply your change to what it is now, and send it with the new ETag."
 
 
+class KeyReused(KeyrelayError):
+    """The Idempotency-Key belongs to another submission, whose content differs; nothing was taken in."""
+
+    code = "key_reused"
+    remedy = "Use a new Idempotency-Key for each message, and the same one only to send the same message again."
+
+
 # --- Who is asking -------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,23 @@ class NoProfile(KeyrelayError):
     remedy = "Set one: PUT /SMTP, or keyrelay smtp set FILE."
 
 
+# --- The outbox ----------------------------------------------------------------------------------------------
+
+
+class OutboxFull(KeyrelayError):
+    """The outbox holds as much as it may; nothing was taken in."""
+
+    code = "outbox_full"
+    remedy = "Wait until messages have gone out, or raise KEYRELAY_OUTBOX_MEGABYTES; keyrelay outbox status shows both."
+
+
+class NotNow(KeyrelayError):
+    """The message is in a state in which this cannot be done with it; nothing was changed."""
+
+    code = "not_now"
+    remedy = "Look at the state of the message: keyrelay outbox show ID."
+
+
 # --- Managing what is kept -----------------------------------------------------------------------------------
 
 

@@ -142,11 +142,13 @@ class Submission:
     message_id: str
     sender: str
     recipients: tuple[Recipient, ...]
+    submitted_by: str
     submitted_at: datetime
     size: int
     priority: int = 0
     send_after: datetime | None = None
     needs_smtputf8: bool = False
+    needs_8bit: bool = False
 
     @property
     def state(self) -> State:

@@ -11,11 +11,13 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from keyrelay.errors import NoProfile
 from keyrelay.profile.keeper import Snapshot
 from keyrelay.profile.model import SmtpProfile
 from keyrelay.relay.credentials import Opened, Opener
+from keyrelay.relay.extensions import Extensions
 from keyrelay.relay.model import Envelope, Evidence, StageFailed
 from keyrelay.relay.opening import Terms, open_session
 from keyrelay.relay.pool import Limits, SessionPool
@@ -47,6 +49,9 @@ class _Failure:
     refused: bool
 
 
+Result = TypeVar("Result")
+
+
 class Mailer:
     """Sends for one node. ``snapshot`` gives the profile as it is now."""
 
@@ -63,29 +68,51 @@ class Mailer:
         self._pool = SessionPool(limits or Limits())
         self._failure: _Failure | None = None
         self._proven: _Key | None = None
+        self._offered: tuple[str, Extensions | None] = ("", None)
         self._first = asyncio.Lock()
         self._looked_at = -_BETWEEN_FETCHES
 
+    def offered(self, tag: str) -> Extensions | None:
+        """What the relay offered last, to the profile of that tag; None when nobody has asked yet."""
+        return self._offered[1] if self._offered[0] == tag else None
+
+    @property
+    def connections(self) -> int:
+        """How many there are to the relay now."""
+        return self._pool.open
+
+    def allow(self, connections: int) -> None:
+        """From now on, at most so many connections at once."""
+        self._pool.allow(connections)
+
     async def send(self, envelope: Envelope, content: bytes, *, needs_smtputf8: bool = False) -> Delivery:
         """Hand one message over. Raises what ``Session.send`` and opening a session raise, and NoProfile."""
+        return await self.with_session(lambda session: session.send(envelope, content, needs_smtputf8=needs_smtputf8))
+
+    async def probe(self) -> None:
+        """Open a session, and nothing else. Raises what opening a session raises, and NoProfile."""
+        await self.with_session(_nothing)
+
+    async def with_session(self, work: Callable[[Session], Awaitable[Result]]) -> Result:
+        """Do something with a session, for one message. Raises what it raises, and what ``probe`` raises."""
         snapshot = await self._snapshot()
         profile = snapshot.profile
         if profile is None:
             raise NoProfile("No profile is configured yet.")
 
-        async def hand_over(opened: Opened) -> Delivery:
+        async def use(opened: Opened) -> Result:
             key = _Key(snapshot.tag, opened.credentials)
             async with self._pool.session(key, lambda: self._open(profile, key)) as session:
-                return await session.send(envelope, content, needs_smtputf8=needs_smtputf8)
+                return await work(session)
 
         opened = await self._opener.open(profile)
         try:
-            return await hand_over(opened)
+            return await use(opened)
         except StageFailed as failure:
             newer = await self._newer(profile, opened, failure)
             if newer is None:
                 raise
-        return await hand_over(newer)
+        return await use(newer)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -113,6 +140,7 @@ class Mailer:
                 self._proven = None
             raise
         self._proven = key
+        self._offered = (key.tag, session.extensions)
         return session
 
     def _require_not_refused(self, key: _Key) -> None:
@@ -140,6 +168,10 @@ class Mailer:
             if newer.credentials != opened.credentials:
                 return newer
         return None
+
+
+async def _nothing(_: Session) -> None:
+    pass
 
 
 def _credentials_refused(failure: StageFailed) -> bool:

@@ -32,6 +32,7 @@ class SessionPool:
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
+        self._most = limits.sessions
         self._open = 0  # connections, those that are being opened or say goodbye among them
         self._free: list[Session] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -42,6 +43,20 @@ class SessionPool:
         self._closed = False
         self._none_open = asyncio.Event()
         self._none_open.set()
+
+    @property
+    def open(self) -> int:
+        """How many connections there are, those that are being opened or say goodbye among them."""
+        return self._open
+
+    def allow(self, sessions: int) -> None:
+        """From now on, at most so many at once. Those above it end as soon as they are free."""
+        if sessions == self._most:
+            return
+        self._most = sessions
+        while self._free and self._open - len(self._ending) > sessions:
+            self._end(self._free.pop())
+        self._wake()
 
     @asynccontextmanager
     async def session(self, revision: Hashable, open_one: Callable[[], Awaitable[Session]]) -> AsyncIterator[Session]:
@@ -63,7 +78,7 @@ class SessionPool:
         self._give_back(session, revision)
 
     async def _obtain(self, revision: Hashable, open_one: Callable[[], Awaitable[Session]]) -> Session:
-        while (session := self._take(revision)) is None and self._open >= self._limits.sessions:
+        while (session := self._take(revision)) is None and self._open >= self._most:
             await self._turn()
         if session is not None:
             return session
@@ -125,7 +140,7 @@ class SessionPool:
         return min(session.opened_at + self._limits.age, session.used_at + self._limits.idle)
 
     def _give_back(self, session: Session, revision: Hashable) -> None:
-        if revision == self._revision and self._usable(session) and not self._closed:
+        if revision == self._revision and self._usable(session) and not self._closed and self._open <= self._most:
             self._free.append(session)
             self._set_clock(self._deadline(session))
             self._wake()

@@ -78,19 +78,25 @@ class Keyring:
         self._keys = {row[0]: self._unwrap(row) for row in rows}
 
     def seal(self, text: SecretText, place: Place) -> Sealed:
+        return self.seal_octets(text.reveal().encode(), place)
+
+    def seal_octets(self, octets: bytes, place: Place) -> Sealed:
         key_id = self.current
         nonce = os.urandom(_NONCE_BYTES)
-        content = self._keys[key_id].encrypt(nonce, text.reveal().encode(), place.associated_data(key_id))
-        return Sealed(key_id, nonce + content)
+        return Sealed(key_id, nonce + self._keys[key_id].encrypt(nonce, octets, place.associated_data(key_id)))
 
     def open(self, sealed: Sealed, place: Place) -> SecretText:
         """Raise KeyUnknown when the value's data key is gone, or the value is not the one sealed for this place."""
+        return SecretText(self.open_octets(sealed, place).decode())
+
+    def open_octets(self, sealed: Sealed, place: Place) -> bytes:
+        """As ``open``."""
         key = self._keys.get(sealed.key_id)
         if key is None:
             raise KeyUnknown(f"The {place.field} was encrypted with data key {sealed.key_id}, which is not there.")
         nonce, content = sealed.content[:_NONCE_BYTES], sealed.content[_NONCE_BYTES:]
         try:
-            return SecretText(key.decrypt(nonce, content, place.associated_data(sealed.key_id)).decode())
+            return key.decrypt(nonce, content, place.associated_data(sealed.key_id))
         except (InvalidTag, ValueError):  # a ValueError says that it is too short to be one
             raise KeyUnknown(
                 f"The stored {place.field} is damaged or was moved here from another place.",

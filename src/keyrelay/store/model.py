@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 Row = Sequence[Any]
-Topic = Literal["access", "keys", "pam", "profile"]
+Topic = Literal["access", "keys", "outbox", "pam", "profile"]
 
 Statement = tuple[str, Sequence[Any]]
 Result = TypeVar("Result")
@@ -15,6 +16,20 @@ Result = TypeVar("Result")
 # waits nor asks anybody but the database, so one engine can run the whole of it in its own thread, without a hop back
 # and forth for each statement.
 Work = Generator[Statement, Sequence[Row], Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What the engines spell differently.
+
+    ``lock`` ends a SELECT whose rows nobody else is to change before the transaction ends, or to read this way;
+    ``skip_locked`` one that leaves out what others have locked. ``wall_clock`` is the database's clock, in microseconds
+    since 1970.
+    """
+
+    lock: str
+    skip_locked: str
+    wall_clock: str
 
 
 class Conflict(Exception):
@@ -39,13 +54,11 @@ class Store(Reader, Protocol):
     """A database, open and at the newest schema.
 
     ``marks`` holds a number for each topic, which grows with every change to it. It is replaced, never altered,
-    so a reader may keep it and compare. ``skip_locked`` ends a SELECT whose rows the transaction is going to change,
-    and leaves out those that another one is changing. Methods raise StoreUnavailable when the database does not answer
-    or refuses.
+    so a reader may keep it and compare. Methods raise StoreUnavailable when the database does not answer or refuses.
     """
 
     marks: Mapping[Topic, int]
-    skip_locked: str
+    dialect: Dialect
 
     def look(self) -> None:
         """Bring ``marks`` up to date as far as that costs no waiting. Cheap enough for every request.

@@ -16,7 +16,7 @@ import asyncpg
 
 from keyrelay.errors import DatabaseUnreachable, StoreUnavailable
 from keyrelay.log import failure
-from keyrelay.store.model import Conflict, Result, Row, Statement, Topic, Work
+from keyrelay.store.model import Conflict, Dialect, Result, Row, Statement, Topic, Work
 from keyrelay.store.schema import HEAD, migrate, require_usable
 
 _CHANNEL = "keyrelay"
@@ -41,6 +41,10 @@ _LOST = (
 )
 _REFUSED = (*_LOST, asyncpg.PostgresError, ValueError)
 
+_DIALECT = Dialect(
+    " FOR UPDATE", " FOR UPDATE SKIP LOCKED", "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+)
+
 _logger = logging.getLogger(__name__)
 
 
@@ -48,7 +52,7 @@ class PostgresqlStore:
     """See Store."""
 
     marks: Mapping[Topic, int]
-    skip_locked = " FOR UPDATE SKIP LOCKED"
+    dialect = _DIALECT
 
     def __init__(self, dsn: str, pool: asyncpg.Pool) -> None:
         self._dsn = dsn

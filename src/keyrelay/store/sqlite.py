@@ -22,13 +22,16 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from keyrelay.errors import DatabaseUnreachable, DataDirUnusable, StoreUnavailable
-from keyrelay.store.model import Conflict, Result, Row, Statement, Topic, Work
+from keyrelay.store.model import Conflict, Dialect, Result, Row, Statement, Topic, Work
 from keyrelay.store.schema import HEAD, migrate, require_usable
 from keyrelay.store.wal_index import WalIndex
 
 _BUSY_SECONDS = 30.0
 _LOOK_SECONDS = 0.05  # between two looks whether another process has changed the file
 _STATEMENTS = 512  # kept prepared
+
+# Nobody else changes anything during a transaction.
+_DIALECT = Dialect("", "", "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)")
 
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ class SqliteStore:
     """See Store; ``look`` is exact, because the file itself tells whether any process has changed it."""
 
     marks: Mapping[Topic, int]
-    skip_locked = ""  # nobody else changes anything meanwhile
+    dialect = _DIALECT
 
     def __init__(self, reader: sqlite3.Connection, writer: _Writer, newest: Callable[[], object]) -> None:
         self._reader = reader
@@ -117,12 +120,16 @@ class SqliteStore:
 
     async def news(self, seen: object, seconds: float) -> object:
         deadline = time.monotonic() + seconds
-        while (newest := self._newest()) == seen and (left := deadline - time.monotonic()) > 0:
+        while self._signals() == seen and (left := deadline - time.monotonic()) > 0:  # noqa: ASYNC110 - a file
             await asyncio.sleep(min(left, _LOOK_SECONDS))
-        return newest
+        return self._signals()
+
+    def _signals(self) -> int:
+        self.look()
+        return self.marks["outbox"]
 
     def signal(self) -> Statement:
-        return "SELECT 1", ()  # every commit can be seen in the file
+        return "UPDATE change_mark SET version = version + 1 WHERE topic = 'outbox'", ()
 
     async def ping(self) -> None:
         await self.rows("SELECT 1 FROM change_mark")

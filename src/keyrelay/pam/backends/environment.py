@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from keyrelay.pam.backend import Means, Parameter, VaultFailed
 from keyrelay.secrets.model import SecretText
-from keyrelay.settings import PREFIX
+from keyrelay.setting_values import PREFIX
 
 
 class Environment:

@@ -26,6 +26,9 @@ def _floor() -> None:
     """The oldest keyrelay, by the schema it was made for, that may work on this schema while nodes are replaced."""
     floor = op.create_table("schema_floor", sa.Column("oldest", sa.Text, primary_key=True))
     op.bulk_insert(floor, [{"oldest": "0002"}])
+    # What is to be done is told by it on SQLite; on PostgreSQL, by a notification.
+    marks = sa.table("change_mark", sa.column("topic"), sa.column("version"))
+    op.bulk_insert(marks, [{"topic": "outbox", "version": 0}])
 
 
 def _messages() -> None:

@@ -1,0 +1,69 @@
+"""The outbox of one node: the entrance, and the worker if it has one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from keyrelay.errors import KeyrelayError
+from keyrelay.outbox.budget import Load
+from keyrelay.outbox.office import Office
+from keyrelay.outbox.queue import Queue
+from keyrelay.outbox.room import Room
+from keyrelay.outbox.standing import sign_of_life
+from keyrelay.outbox.worker import Pace, Worker
+from keyrelay.profile.keeper import Snapshot
+from keyrelay.relay.mailing import Mailer
+from keyrelay.store.model import Work
+
+
+class Outbox:
+    """``works``: whether this node sends, or only takes messages in."""
+
+    def __init__(
+        self, office: Office, room: Room, mailer: Mailer, snapshot: Callable[[], Awaitable[Snapshot]], pace: Pace
+    ) -> None:
+        self.office = office
+        self.room = room
+        self.mailer = mailer
+        self._worker = Worker(office, mailer, snapshot, pace)
+        self.queue = Queue(office, room, self._worker.wake)
+        self._task: asyncio.Task[None] | None = None
+        self._works = False
+
+    async def open(self) -> None:
+        """Learn what time it is. Raises StoreUnavailable."""
+        await self.office.open()
+
+    def start(self, *, works: bool) -> None:
+        """Begin to send, or only to give signs of life. The outbox is open."""
+        self._works = works
+        work = self._worker.run() if works else self._give_signs_of_life()
+        self._task = asyncio.create_task(work, name="keyrelay-worker")
+
+    def wake(self) -> None:
+        """Something was changed that a worker may have waited for."""
+        self._worker.wake()
+
+    async def close(self) -> None:
+        """Commit what was handed in, and settle what is under way."""
+        await self.queue.close()
+        if self._task is not None:
+            if self._works:
+                self._worker.stop()
+            else:
+                self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self.mailer.close()
+
+    async def _give_signs_of_life(self) -> None:
+        while True:
+            with suppress(KeyrelayError):
+                await self.office.open()
+                await self.office.store.perform(self._sign_of_life())
+            await asyncio.sleep(self.office.lease.total_seconds() / 3)
+
+    def _sign_of_life(self) -> Work[None]:
+        yield sign_of_life(self.office, self.office.watch.clock, works=False, connections=0, load=Load())
