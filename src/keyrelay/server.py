@@ -145,6 +145,10 @@ class Node:
 
         return sending.outbox(self.settings, self.store, self.keyring, self.keeper, self._opener, self._terms)
 
+    async def start_outbox(self, *, works: bool) -> None:
+        """Begin to send what waits, or only to be there for what is handed in."""
+        self.outbox.start(works=works)
+
     async def close(self) -> None:
         if "outbox" in self.__dict__:
             await self.outbox.close()
@@ -263,7 +267,9 @@ class Served:
             self._node = await Node.open(self._settings)
             self._application = self._node.application()
         await send({"type": "lifespan.startup.complete"})
+        outbox = asyncio.create_task(self._node.start_outbox(works=self._settings.worker), name="keyrelay-start")
         await receive()
+        await outbox
         await self._node.close()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -292,6 +298,31 @@ def worker() -> Served:
 def _end_after(other: BaseProcess) -> None:
     other.join()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def work(chosen: Settings, announce: Callable[[Node], None]) -> None:
+    """Send what waits in the outbox, and nothing else, until told to stop. ``announce`` is told the node.
+
+    Raises CannotStart.
+    """
+    import uvloop
+
+    log.start(chosen.log_level, chosen.log_format)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+        node = await Node.open(chosen)
+        try:
+            announce(node)
+            node.outbox.start(works=True)
+            await stop.wait()
+        finally:
+            await node.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:

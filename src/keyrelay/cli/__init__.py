@@ -21,6 +21,11 @@ app.command(
     name="serve",
     help="Start the server. Options win over the KEYRELAY_ settings of the same name.",
 )
+app.command(
+    "keyrelay.cli.serve:worker",
+    name="worker",
+    help="Send what waits in the outbox, beside servers that only take it in. Any number may run.",
+)
 app.command("keyrelay.cli.smtp:app", name="smtp", help="The SMTP profile.")
 app.command("keyrelay.cli.pam:app", name="pam", help="Where secrets come from: vaults, and entries kept here.")
 app.command("keyrelay.cli.user:app", name="user", help="Local users: who may sign in.")

@@ -1,4 +1,4 @@
-"""``keyrelay serve``."""
+"""``keyrelay serve`` and ``keyrelay worker``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def serve(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     self_signed: bool = False,
+    no_worker: bool = False,
 ) -> None:
     """Start the server. Options win over the KEYRELAY_ settings of the same name.
 
@@ -34,13 +35,27 @@ def serve(
         PEM file with its private key. [KEYRELAY_TLS_KEY]
     self_signed
         Speak https with a certificate made in the data directory. [KEYRELAY_SELF_SIGNED]
+    no_worker
+        Take messages in and send none: `keyrelay worker` does. [KEYRELAY_WORKER=no]
     """
     options = {"HOST": host, "PORT": port, "WORKERS": workers, "TLS_CERT": tls_cert, "TLS_KEY": tls_key}
     # In the environment, because further server processes read it there.
     os.environ.update({PREFIX + name: str(value) for name, value in options.items() if value is not None})
     if self_signed:
         os.environ["KEYRELAY_SELF_SIGNED"] = "yes"
+    if no_worker:
+        os.environ["KEYRELAY_WORKER"] = "no"
     server.serve(settings.read(os.environ), _announce)
+
+
+def worker() -> None:
+    """Send what waits in the outbox, until told to stop. Any number of these may run beside each other."""
+    server.work(settings.read(os.environ), _announce_worker)
+
+
+def _announce_worker(node: server.Node) -> None:
+    print(f"keyrelay sends what waits  (data in {_data(node)})")
+    print("Stop with Ctrl+C.", flush=True)
 
 
 def _announce(url: str, node: server.Node) -> None:

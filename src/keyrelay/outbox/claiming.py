@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from keyrelay.outbox import budget
 from keyrelay.outbox.books import Turn
 from keyrelay.outbox.model import ENDED, Recipient, state_of
-from keyrelay.outbox.records import COLUMNS, Kept, due, due_at, many, moment, read, stamp, written
+from keyrelay.outbox.records import COLUMNS, Kept, due, due_at, many, moment, stamp, written
 from keyrelay.outbox.schedule import overdue
 from keyrelay.outbox.settling import Claim
-from keyrelay.outbox.standing import Standing
+from keyrelay.outbox.standing import Standing, readable
 from keyrelay.store.model import Statement, Work
 
 _MOST_CLAIMED = 128
@@ -44,7 +44,8 @@ def claim(standing: Standing, capacity: int) -> Work[tuple[tuple[Claim, ...], da
     for priority in _PRIORITIES:
         if not state.over:
             rows = yield _due(standing, priority, state.capacity - len(state.claims))
-            _choose(standing, state, [read(row) for row in rows])
+            found = yield from readable(standing, rows)
+            _choose(standing, state, found)
     yield from _lease(standing, state.claims)
     yield from _expire(standing, state.expired)
     again = yield from _again(standing, state)

@@ -32,12 +32,8 @@ class Outbox:
         self._task: asyncio.Task[None] | None = None
         self._works = False
 
-    async def open(self) -> None:
-        """Learn what time it is. Raises StoreUnavailable."""
-        await self.office.open()
-
     def start(self, *, works: bool) -> None:
-        """Begin to send, or only to give signs of life. The outbox is open."""
+        """Begin to send, or only to give signs of life."""
         self._works = works
         work = self._worker.run() if works else self._give_signs_of_life()
         self._task = asyncio.create_task(work, name="keyrelay-worker")

@@ -74,6 +74,7 @@ class Queue:
     """The entrance of one process. ``taken_in`` is called after each commit."""
 
     def __init__(self, office: Office, room: Room, taken_in: Callable[[], None] = lambda: None) -> None:
+        self._office = office
         self._store = office.store
         self._keyring = office.keyring
         self._watch = office.watch
@@ -90,6 +91,8 @@ class Queue:
 
         Raises OutboxFull, KeyReused or StoreUnavailable.
         """
+        if self._watch.own is None:
+            await self._office.open()
         await self._room.require(len(letter.content))
         if self._octets > _MOST_WAITING:
             raise StoreUnavailable("More is handed in than the database can take.")

@@ -10,9 +10,9 @@ from typing import Literal
 from keyrelay.outbox.budget import Load
 from keyrelay.outbox.model import Recipient, Said, Submission
 from keyrelay.outbox.pressure import felt, probed
-from keyrelay.outbox.records import COLUMNS, Kept, many, read, stamp, written_said
+from keyrelay.outbox.records import COLUMNS, Kept, many, stamp, written_said
 from keyrelay.outbox.schedule import Schedule, settle_attempt, taken_over
-from keyrelay.outbox.standing import Present, Standing
+from keyrelay.outbox.standing import Present, Standing, readable
 from keyrelay.relay.model import Evidence
 from keyrelay.relay.session import Delivery
 from keyrelay.store.model import Work
@@ -127,8 +127,9 @@ def take_over(standing: Standing) -> Work[None]:
 def recover(standing: Standing, in_hand: Collection[str]) -> Work[None]:
     """Give back what this node has the lease of and knows nothing of: the answer to a claim was lost on its way."""
     rows = yield f"SELECT {COLUMNS} FROM message WHERE lease = $1", (standing.office.node,)  # noqa: S608 - constants
+    found = yield from readable(standing, rows)
     changes = []
-    for kept in map(read, rows):
+    for kept in found:
         if kept.submission.id not in in_hand:
             schedule = Schedule(standing.office.policy, kept.submission.id)
             turn = [kept.submission.recipients[place].to("sending") for place in kept.turn]
@@ -141,7 +142,8 @@ def _take_over_from(standing: Standing, node: Present) -> Work[None]:
         f"SELECT {COLUMNS} FROM message WHERE lease = $1 LIMIT {_MOST_TAKEN_OVER}",  # noqa: S608 - constants
         (node.id,),
     )
-    changes = [(kept, _left_behind(standing, kept)) for kept in map(read, rows)]
+    found = yield from readable(standing, rows)
+    changes = [(kept, _left_behind(standing, kept)) for kept in found]
     done = yield from standing.write(changes)
     at = stamp(standing.clock.wall)
     yield from many(

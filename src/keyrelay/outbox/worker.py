@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keyrelay.errors import KeyrelayError
+from keyrelay.log import failure
 from keyrelay.outbox import content
 from keyrelay.outbox.attempts import Attempt, not_begun
 from keyrelay.outbox.office import Office
@@ -99,10 +100,10 @@ class Worker:
         try:
             snapshot = await self._snapshot()
             given = await self._rounds.round(self._wish(snapshot, found, probed))
-        except KeyrelayError as problem:
+        except Exception as problem:  # noqa: BLE001 - a worker that ends would leave everything waiting
             self._found, self._probed = found + self._found, probed
             self._unsure = True
-            _logger.warning("the outbox waits for the database", extra={"facts": {"code": problem.code}})
+            _logger.warning("the outbox waits for the database", extra={"facts": failure(problem)})
             await asyncio.sleep(_STORE_AWAY_SECONDS)
             return 0.0
         self._unsure = False
