@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from keyrelay.outbox import budget
@@ -75,11 +75,13 @@ def _choose(standing: Standing, state: _Claiming, found: Sequence[Kept]) -> None
 
 def _fitting(standing: Standing, kept: Kept) -> Claim | None:
     """As much of a message as the limits leave room for."""
-    room = budget.room(standing.office.limits, standing.ledger, standing.now)
-    if room.messages == 0 or room.recipients == 0:
-        return None
-    turn = due(kept.submission, standing.now)[: room.recipients]
-    return Claim(replace(kept, turn=turn, lease=standing.office.node, attempts=kept.attempts + 1))
+    turn = due(kept.submission, standing.now)
+    if standing.office.limits.rates:
+        room = budget.room(standing.office.limits, standing.ledger, standing.now)
+        if room.messages == 0 or room.recipients == 0:
+            return None
+        turn = turn[: room.recipients]
+    return Claim.of(Kept(kept.submission, standing.office.node, turn, kept.attempts + 1))
 
 
 def _lease(standing: Standing, claims: Sequence[Claim]) -> Work[None]:

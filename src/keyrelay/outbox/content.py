@@ -48,7 +48,7 @@ def _several(places: int) -> str:
 
 def _opened(keyring: Keyring, row: Row) -> Content:
     message, key_id, sealed = row
-    return Content(keyring.open_octets(Sealed(key_id, bytes(sealed)), _place(message)))
+    return Content.proven(keyring.open_octets(Sealed(key_id, sealed), _place(message)))
 
 
 def _place(message: str) -> Place:

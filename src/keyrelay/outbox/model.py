@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -116,7 +116,15 @@ class Recipient:
             raise NotAllowed(self.state, state)
         if (next_at is not None) != (state in WAITING):
             raise ValueError(f"{state} {'needs' if state in WAITING else 'has no'} time for the next attempt")
-        return replace(self, state=state, next_at=next_at, **changes)
+        return Recipient(
+            self.address,
+            changes.get("expires_at", self.expires_at),
+            next_at,
+            state,
+            changes.get("tries", self.tries),
+            changes.get("unknown", self.unknown),
+            changes.get("said", self.said),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
 
 from keyrelay.outbox.budget import Load
 from keyrelay.outbox.model import Recipient, Said, Submission
@@ -24,9 +24,15 @@ How = Literal["attempted", "failed_at", "not_begun"]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A message that this node has the lease of, and is to send to the recipients whose turn it is."""
+    """A message that this node has the lease of, and is to send to the ``recipients`` whose turn it is."""
 
     kept: Kept
+    recipients: tuple[Recipient, ...]
+
+    @classmethod
+    def of(cls, kept: Kept) -> Self:
+        submission = kept.submission
+        return cls(kept, tuple([submission.recipients[place].to("sending") for place in kept.turn]))
 
     @property
     def id(self) -> str:
@@ -35,10 +41,6 @@ class Claim:
     @property
     def submission(self) -> Submission:
         return self.kept.submission
-
-    @property
-    def recipients(self) -> tuple[Recipient, ...]:
-        return tuple(self.submission.recipients[place].to("sending") for place in self.kept.turn)
 
     @property
     def load(self) -> Load:

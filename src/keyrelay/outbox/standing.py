@@ -104,6 +104,8 @@ class Standing:
 
     def charge(self, load: Load) -> None:
         """Count what may have reached the relay of what was claimed."""
+        if not self.office.limits.rates:
+            return
         self._charged.extend(budget.charges(load, self.office.limits, self.now))
         self.ledger = self.ledger.settled(load, load, self.office.limits, self.now)
 

@@ -69,6 +69,7 @@ class Mailer:
         self._failure: _Failure | None = None
         self._proven: _Key | None = None
         self._offered: tuple[str, Extensions | None] = ("", None)
+        self._opened: tuple[str, Opened] | None = None
         self._first = asyncio.Lock()
         self._looked_at = -_BETWEEN_FETCHES
 
@@ -105,7 +106,7 @@ class Mailer:
             async with self._pool.session(key, lambda: self._open(profile, key)) as session:
                 return await work(session)
 
-        opened = await self._opener.open(profile)
+        opened = await self._open_credentials(snapshot.tag, profile)
         try:
             return await use(opened)
         except StageFailed as failure:
@@ -116,6 +117,15 @@ class Mailer:
 
     async def close(self) -> None:
         await self._pool.close()
+
+    async def _open_credentials(self, tag: str, profile: SmtpProfile) -> Opened:
+        """What is stored here is opened once for each profile; sessions keep it as long. Vaults are asked (or not)."""
+        if self._opened is None or self._opened[0] != tag:
+            opened = await self._opener.open(profile)
+            if opened.fetched:
+                return opened
+            self._opened = (tag, opened)
+        return self._opened[1]
 
     async def _open(self, profile: SmtpProfile, key: _Key) -> Session:
         """A session. Credentials that nobody has signed in with yet are tried by one alone, and the others wait."""

@@ -122,6 +122,11 @@ class Content(bytes):
             raise ValueError("a message needs CRLF line ends, and nothing else")
         return super().__new__(cls, octets)
 
+    @classmethod
+    def proven(cls, octets: bytes) -> Self:
+        """What was a Content when it was put away, and cannot have been changed since."""
+        return super().__new__(cls, octets)
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:

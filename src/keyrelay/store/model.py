@@ -73,9 +73,10 @@ class Store(Reader, Protocol):
         When the block ends without an error the change is durable, and ``marks`` here are up to date.
         """
 
-    async def perform(self, work: Work[Result]) -> Result:
+    async def perform(self, work: Work[Result], *, aside: bool = False) -> Result:
         """Run a transaction that is about no topic. When this returns, it is durable.
 
+        ``aside``: that it is long, and must not hold up what else this process does, if the engine runs in it.
         Raises Conflict when a constraint refuses a statement, and what ``work`` raises; then nothing was changed.
         """
 

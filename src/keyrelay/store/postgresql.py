@@ -122,7 +122,7 @@ class PostgresqlStore:
         except _LOST as problem:
             raise _unavailable(problem) from problem
 
-    async def perform(self, work: Work[Result]) -> Result:
+    async def perform(self, work: Work[Result], *, aside: bool = False) -> Result:  # noqa: ARG002 - it runs elsewhere
         try:
             async with self._pool.acquire(timeout=_ANSWER_SECONDS) as connection, connection.transaction():
                 return await _drive(connection, work)
