@@ -70,7 +70,7 @@ def outbox(
         contestants = field.gather(parts)
         backlogs = field.backlogs(full=full, quick=quick) if "growth" in parts else []
         print(f"{rounds} rounds, with {disk.file_system(directory)} as the file system.", flush=True)
-        measured = [_round(contestants, number) for number in range(1, rounds + 1)]
+        measured = [_round(contestants, number) for number in range(1, rounds + 1)] if contestants else []
         grown = [_grow(backlogs, number) for number in range(1, rounds + 1)] if backlogs else []
         settings = {"rounds": rounds, "quick": quick, "full": full, "file_system": disk.file_system(directory)}
     results = Results(settings, about, outbox_report.versions(), measured, grown, field.absent)

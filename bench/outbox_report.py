@@ -99,7 +99,7 @@ def versions() -> dict[str, str]:
 def show(results: Results) -> None:
     """Print the tables."""
     console = Console(width=_WIDTH)
-    if results.rounds[0]:
+    if results.rounds:
         console.print(_speeds(results.rounds), _targets(results.rounds))
     if results.grown:
         console.print(_growth(results.grown))
@@ -132,7 +132,7 @@ def write(results: Results) -> Path:
 
 
 def _compared(rounds: Sequence[Round]) -> Iterable[tuple[Comparison, Spread]]:
-    for each in COMPARISONS:
+    for each in COMPARISONS if rounds else ():
         if {each.name, each.other} <= rounds[0].keys():
             yield each, ratio(rounds, each.name, each.other, _SPEED)
 

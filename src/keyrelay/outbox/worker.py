@@ -27,6 +27,7 @@ _AHEAD_SECONDS = 0.1  # of work that is claimed before somebody is free for it
 _MOST_AHEAD = 256
 _STORE_AWAY_SECONDS = 1.0
 _A_MOMENT = 0.05
+_LONGEST_SECONDS = 3600.0  # for a whole message, however slowly the relay answers each of our lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Worker:
         self._in_hand: dict[str, Claim] = {}
         self._found: list[Found] = []
         self._probed: Probed | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], float] = {}  # and since when
         self._wake = asyncio.Event()
         self._stopping = False
         self._unsure = True  # of what the store holds of ours
@@ -108,6 +109,7 @@ class Worker:
             return 0.0
         self._unsure = False
         self._measure(len(found))
+        self._end_the_longest()
         if given.connections is not None:
             self._sessions = min(self._pace.sessions, given.connections)
             self._mailer.allow(self._sessions)
@@ -133,6 +135,12 @@ class Worker:
             0 if self._stopping or snapshot.profile is None else max(free, 0),
             self._mailer.connections,
         )
+
+    def _end_the_longest(self) -> None:
+        for task, since in self._tasks.items():
+            if since + _LONGEST_SECONDS > time.monotonic():
+                return  # they stand in the order in which they began
+            task.cancel()
 
     def _measure(self, settled: int) -> None:
         now = time.monotonic()
@@ -195,8 +203,8 @@ class Worker:
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = time.monotonic()
+        task.add_done_callback(self._tasks.pop)
 
     async def _make(self, attempt: Attempt) -> None:
         found = await attempt.make()  # first: the list is another one by then

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 
 from keyrelay.relay.model import StageFailed
@@ -21,6 +20,26 @@ class Limits:
     messages: int = 100
     age: float = 300.0
     idle: float = 30.0
+
+
+class Use:
+    """One message's use of a session; a context manager."""
+
+    __slots__ = ("_open_one", "_pool", "_revision", "_session")
+
+    def __init__(self, pool: SessionPool, revision: Hashable, open_one: Callable[[], Awaitable[Session]]) -> None:
+        self._pool = pool
+        self._revision = revision
+        self._open_one = open_one
+        self._session: Session | None = None
+
+    async def __aenter__(self) -> Session:
+        self._session = await self._pool.obtain(self._revision, self._open_one)
+        return self._session
+
+    async def __aexit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
+        assert self._session is not None  # noqa: S101 - it was entered
+        self._pool.returned(self._session, self._revision, problem)
 
 
 class SessionPool:
@@ -58,26 +77,15 @@ class SessionPool:
             self._end(self._free.pop())
         self._wake()
 
-    @asynccontextmanager
-    async def session(self, revision: Hashable, open_one: Callable[[], Awaitable[Session]]) -> AsyncIterator[Session]:
-        """A session for one message, kept for others if all goes well.
+    def session(self, revision: Hashable, open_one: Callable[[], Awaitable[Session]]) -> Use:
+        """A session for one message (``async with``), kept for others if all goes well.
 
         Raises what ``open_one`` raises. A session on which anything went wrong is given up.
         """
-        session = await self._obtain(revision, open_one)
-        try:
-            yield session
-        except BaseException as problem:
-            # After a plain refusal the relay still talks; after anything else nobody knows where we stand.
-            if isinstance(problem, StageFailed) and problem.evidence.kind in {"too_large", "not_offered"}:
-                self._give_back(session, revision)
-            else:
-                session.wire.abort()
-                self._gone()
-            raise
-        self._give_back(session, revision)
+        return Use(self, revision, open_one)
 
-    async def _obtain(self, revision: Hashable, open_one: Callable[[], Awaitable[Session]]) -> Session:
+    async def obtain(self, revision: Hashable, open_one: Callable[[], Awaitable[Session]]) -> Session:
+        """A session, which is to be returned. Raises what ``open_one`` raises."""
         while (session := self._take(revision)) is None and self._open >= self._most:
             await self._turn()
         if session is not None:
@@ -89,6 +97,16 @@ class SessionPool:
         except BaseException:
             self._gone()
             raise
+
+    def returned(self, session: Session, revision: Hashable, problem: BaseException | None) -> None:
+        """A session comes back, after a message that went well, or at which something went wrong."""
+        # After a plain refusal the relay still talks; after anything else nobody knows where we stand.
+        refused = isinstance(problem, StageFailed) and problem.evidence.kind in {"too_large", "not_offered"}
+        if problem is None or refused:
+            self._give_back(session, revision)
+        else:
+            session.wire.abort()
+            self._gone()
 
     async def _turn(self) -> None:
         """Wait until a session is free, or one may be opened."""

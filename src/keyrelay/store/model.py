@@ -81,7 +81,7 @@ class Store(Reader, Protocol):
         """
 
     async def news(self, seen: object, seconds: float) -> object:
-        """Wait until somebody may have given this process something to do, or for so many seconds.
+        """Wait until somebody may have given this process something to do, has changed the profile, or time is up.
 
         ``seen`` is what the last call gave, or None. A statement of ``signal`` in a transaction is what wakes others.
         """

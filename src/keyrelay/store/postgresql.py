@@ -154,14 +154,20 @@ class PostgresqlStore:
 
     async def _read_marks(self, connection: asyncpg.Connection | asyncpg.Pool) -> None:
         rows = await connection.fetch("SELECT topic, version FROM change_mark")
+        before = self.marks.get("profile")
         # An answer may be overtaken by a later one; marks only ever grow.
         self.marks = {topic: max(version, self.marks.get(topic, 0)) for topic, version in rows}
+        if self.marks.get("profile") != before:
+            self._tell()
         self._confirmed_at = time.monotonic()
 
     def _notified(self, *told: object) -> None:
         if told[-1] != _WORK:
             self._wake.set()
-            return
+        else:
+            self._tell()
+
+    def _tell(self) -> None:
         self._signals += 1
         self._signalled.set()
         self._signalled = asyncio.Event()

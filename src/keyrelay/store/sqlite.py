@@ -141,9 +141,9 @@ class SqliteStore:
             await asyncio.sleep(min(left, _LOOK_SECONDS))
         return self._signals()
 
-    def _signals(self) -> int:
+    def _signals(self) -> object:
         self.look()
-        return self.marks["outbox"]
+        return self.marks["outbox"], self.marks["profile"]
 
     def signal(self) -> Statement:
         return "UPDATE change_mark SET version = version + 1 WHERE topic = 'outbox'", ()
@@ -176,7 +176,7 @@ class _Writer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, what, self._connection)
 
     def drive(self, work: Work[Result]) -> Result:
-        """Run statements in the thread of the caller, within a transaction: the writer's has nothing to do meanwhile."""
+        """Run statements in the caller's thread, within a transaction: the writer's has nothing to do meanwhile."""
         return _drive(self._connection, work)
 
     async def close(self) -> None:
