@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Self
@@ -126,13 +126,14 @@ def take_over(standing: Standing) -> Work[None]:
             yield from _take_over_from(standing, node)
 
 
-def recover(standing: Standing, in_hand: Collection[str]) -> Work[None]:
+def recover(standing: Standing, in_hand: Mapping[str, Claim]) -> Work[None]:
     """Give back what this node has the lease of and knows nothing of: the answer to a claim was lost on its way."""
-    rows = yield f"SELECT {COLUMNS} FROM message WHERE lease = $1", (standing.office.node,)  # noqa: S608 - constants
+    rows = yield f"SELECT {COLUMNS} FROM message WHERE state = 'sending' AND lease = $1", (standing.office.node,)  # noqa: S608 - constants
     found = yield from readable(standing, rows)
     changes = []
     for kept in found:
-        if kept.submission.id not in in_hand:
+        known = in_hand.get(kept.submission.id)
+        if known is None or known.kept.attempts != kept.attempts:
             schedule = Schedule(standing.office.policy, kept.submission.id)
             turn = [kept.submission.recipients[place].to("sending") for place in kept.turn]
             changes.append((kept, [taken_over(each, schedule, standing.now, begun=False) for each in turn]))
@@ -141,7 +142,7 @@ def recover(standing: Standing, in_hand: Collection[str]) -> Work[None]:
 
 def _take_over_from(standing: Standing, node: Present) -> Work[None]:
     rows = yield (
-        f"SELECT {COLUMNS} FROM message WHERE lease = $1 LIMIT {_MOST_TAKEN_OVER}",  # noqa: S608 - constants
+        f"SELECT {COLUMNS} FROM message WHERE state = 'sending' AND lease = $1 LIMIT {_MOST_TAKEN_OVER}",  # noqa: S608 - constants
         (node.id,),
     )
     found = yield from readable(standing, rows)

@@ -96,13 +96,16 @@ class Worker:
 
     async def _go_round(self) -> float:
         """One round. Gives how many seconds there is nothing to do, unless somebody wakes us."""
-        found, self._found = self._found, []
-        probed, self._probed = self._probed, None
+        found: list[Found] = []
+        probed: Probed | None = None
         try:
             snapshot = await self._snapshot()
+            # In one go with what is in hand: what is neither counts as lost on its way.
+            found, self._found = self._found, []
+            probed, self._probed = self._probed, None
             given = await self._rounds.round(self._wish(snapshot, found, probed))
         except Exception as problem:  # noqa: BLE001 - a worker that ends would leave everything waiting
-            self._found, self._probed = found + self._found, probed
+            self._found, self._probed = found + self._found, self._probed or probed
             self._unsure = True
             _logger.warning("the outbox waits for the database", extra={"facts": failure(problem)})
             await asyncio.sleep(_STORE_AWAY_SECONDS)
@@ -129,7 +132,7 @@ class Worker:
         return Wish(
             snapshot.revision,
             found,
-            self._in_hand,
+            dict(self._in_hand),
             self._unsure,
             probed,
             0 if self._stopping or snapshot.profile is None else max(free, 0),
@@ -194,7 +197,8 @@ class Worker:
         try:
             await self._office.keyring.refresh(self._office.store)
             contents = await content.reveal_all(self._office.store, self._office.keyring, ids)
-        except KeyrelayError:
+        except Exception as problem:  # noqa: BLE001 - as in a round
+            _logger.warning("what is to be sent cannot be read", extra={"facts": failure(problem)})
             self._found += [self._laid_down(not_begun(claim, revision)) for claim in given.claims]
             return
         for claim in given.claims:
@@ -212,7 +216,9 @@ class Worker:
         self._wake.set()
 
     def _laid_down(self, found: Found) -> Found:
-        self._in_hand.pop(found.claim.id, None)
+        # After we were taken over, it may be in hand again by a later claim.
+        if self._in_hand.get(found.claim.id) is found.claim:
+            del self._in_hand[found.claim.id]
         return found
 
     async def _probe(self, revision: int) -> None:
