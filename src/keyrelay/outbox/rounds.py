@@ -20,6 +20,7 @@ from keyrelay.outbox.standing import Standing
 from keyrelay.relay.model import Evidence
 from keyrelay.store.model import Work
 
+_GRACE = timedelta(seconds=1)  # for the others to give a sign of life
 _PROBE = timedelta(seconds=90)  # within which a probe has come to its end
 
 
@@ -95,12 +96,14 @@ class Rounds:
             yield from recover(standing, wish.in_hand)
         if wish.probed is not None:
             feel(standing, wish.probed.evidence, wish.probed.revision)
-        yield from take_over(standing)
+        put_off = yield from take_over(standing)
         connections = standing.connections()
         claims, again = yield from claim(standing, 0 if connections == 0 else wish.capacity)
         yield from self._books.entries(standing.turns, standing.clock.wall)
         probe = standing.pressure.probe_due(standing.now) and standing.now >= standing.probing_until
         if probe:
             standing.probing_until = standing.now + _PROBE
+        if put_off:
+            again = min(standing.now + _GRACE, again or standing.now + _GRACE)
         yield from standing.leave(max(wish.connections, connections or 0))
         return Given(claims, standing.pressure, again, connections, probe)

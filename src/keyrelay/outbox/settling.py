@@ -119,11 +119,16 @@ def feel(standing: Standing, probe: Evidence | None, revision: int) -> None:
         standing.pressure = felt(standing.pressure, Said.by(probe), standing.now).pressure
 
 
-def take_over(standing: Standing) -> Work[None]:
-    """Settle what nodes had in hand that have given no sign of life."""
-    for node in standing.nodes.values():
-        if node.until < standing.now and node.id != standing.office.node:
-            yield from _take_over_from(standing, node)
+def take_over(standing: Standing) -> Work[bool]:
+    """Settle what nodes had in hand that have given no sign of life. Gives whether that is left for the next round."""
+    silent = [node for node in standing.nodes.values() if node.until < standing.now and node.id != standing.office.node]
+    own = standing.nodes.get(standing.office.node)
+    if silent and (own is None or own.until < standing.now):
+        # Perhaps nobody could give a sign of life, because the database was away: the others get their turn first.
+        return True
+    for node in silent:
+        yield from _take_over_from(standing, node)
+    return False
 
 
 def recover(standing: Standing, in_hand: Mapping[str, Claim]) -> Work[None]:

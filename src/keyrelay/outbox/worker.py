@@ -14,6 +14,7 @@ from keyrelay.errors import KeyrelayError
 from keyrelay.log import failure
 from keyrelay.outbox import content
 from keyrelay.outbox.attempts import Attempt, not_begun
+from keyrelay.outbox.figures import Work
 from keyrelay.outbox.office import Office
 from keyrelay.outbox.rounds import Given, Probed, Rounds, Wish
 from keyrelay.outbox.settling import Claim, Found
@@ -58,6 +59,7 @@ class Worker:
         self._pace = pace
         self._finished = finished
         self._rounds = Rounds(office)
+        self.figures = Work()
         self._in_hand: dict[str, Claim] = {}
         self._found: list[Found] = []
         self._probed: Probed | None = None
@@ -103,7 +105,7 @@ class Worker:
             # In one go with what is in hand: what is neither counts as lost on its way.
             found, self._found = self._found, []
             probed, self._probed = self._probed, None
-            given = await self._rounds.round(self._wish(snapshot, found, probed))
+            given = await self.figures.round_seconds.timing(self._rounds.round(self._wish(snapshot, found, probed)))
         except Exception as problem:  # noqa: BLE001 - a worker that ends would leave everything waiting
             self._found, self._probed = found + self._found, self._probed or probed
             self._unsure = True
@@ -153,7 +155,7 @@ class Worker:
 
     def _pause_after(self, given: Given) -> float:
         longest = self._office.lease.total_seconds() / 3
-        if given.again is None or given.claims:
+        if given.again is None:
             return longest
         # A round more or less is nothing; a loop that does not wait is.
         return max(min((given.again - self._office.watch.now).total_seconds(), longest), _A_MOMENT)
@@ -211,7 +213,7 @@ class Worker:
         task.add_done_callback(self._tasks.pop)
 
     async def _make(self, attempt: Attempt) -> None:
-        found = await attempt.make()  # first: the list is another one by then
+        found = await self.figures.attempt(attempt.make())  # first: the list is another one by then
         self._found.append(self._laid_down(found))
         self._wake.set()
 
