@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyrelay.access.permissions import broadest, granted, permission
+from keyrelay.access.permissions import SUBMIT, SUBMIT_AS, broadest, granted, permission, sending_as
 from keyrelay.errors import Unsuitable
 
 READ, MODIFY = "/system_settings/read/", "/system_settings/modify/"
+AS_PKI = "/messages/submit/as/pki@example.org/"
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,19 @@ READ, MODIFY = "/system_settings/read/", "/system_settings/modify/"
         ("/pam/read/7/", "/pam/read/", False),
         ("/pam/read/7/", "/pam/read/77/", False),
         ("/security/", READ, False),
+        ("/", AS_PKI, True),
+        ("/messages/", SUBMIT, True),
+        ("/messages/", AS_PKI, True),
+        (SUBMIT_AS, AS_PKI, True),
+        (AS_PKI, AS_PKI, True),
+        (SUBMIT, SUBMIT, True),
+        (SUBMIT, SUBMIT + "anything/", True),
+        (SUBMIT, AS_PKI, False),
+        (SUBMIT, SUBMIT_AS, False),
+        (AS_PKI, SUBMIT_AS, False),
+        (AS_PKI, SUBMIT, False),
+        (AS_PKI, "/messages/submit/as/pki@example.org.evil.example/", False),
+        ("/messages/submit/as/pki/", AS_PKI, False),
     ],
 )
 def test_a_string_grants_itself_and_all_below_it(held, needed, allowed):
@@ -53,6 +67,8 @@ def test_nothing_held_grants_nothing():
         (" /system_settings/read/ ", READ),
         ("/pam/read/7/", "/pam/read/7/"),
         ("/a.b/c-d/e@f/", "/a.b/c-d/e@f/"),
+        ("/messages/submit/as/PKI+ca@Example.org", "/messages/submit/as/pki+ca@example.org/"),
+        ("/" + "x" * 254, "/" + "x" * 254 + "/"),
     ],
 )
 def test_every_spelling_is_brought_into_one_form(text, form):
@@ -74,7 +90,7 @@ def test_every_spelling_is_brought_into_one_form(text, form):
         "/ä/",
         "/a\n/",
         "/a\0/",
-        "/" + "x" * 65 + "/",
+        "/" + "x" * 255 + "/",
         "/a" * 9,
     ],
 )
@@ -92,6 +108,9 @@ def test_what_is_no_permission_string_is_refused(text):
         (["/pam/read/7/", "/pam/read/", READ], ["/pam/read/", READ]),
         ([READ, "/"], ["/"]),
         ([READ, "/system_setting/"], ["/system_setting/"]),
+        ([SUBMIT, AS_PKI], [SUBMIT, AS_PKI]),
+        ([SUBMIT, SUBMIT_AS, AS_PKI], [SUBMIT, SUBMIT_AS]),
+        (["/messages/", SUBMIT, SUBMIT_AS, AS_PKI], ["/messages/"]),
     ],
 )
 def test_strings_that_a_broader_one_covers_are_left_out(held, shown):
@@ -102,11 +121,33 @@ def test_the_two_spellings_of_one_permission_do_not_leave_each_other_out():
     assert granted(broadest(["/system_setting/modify/", "/system_settings/modify/"]), MODIFY)
 
 
-parts = st.sampled_from(["system_settings", "system_setting", "pam", "read", "modify", "7"])
-strings = st.lists(parts, max_size=3).map(lambda path: "/" + "".join(part + "/" for part in path))
+@pytest.mark.parametrize(
+    ("address", "needed"),
+    [
+        ("pki@example.org", AS_PKI),
+        ("PKI@Example.ORG", AS_PKI),
+        ("pki+ca@example.org", "/messages/submit/as/pki+ca@example.org/"),
+        ("o'brien@example.org", SUBMIT_AS),
+        ("pki/as@example.org", SUBMIT_AS),
+        ("müller@example.org", SUBMIT_AS),
+        ("p\N{KELVIN SIGN}i@example.org", SUBMIT_AS),  # in lower case, that is a letter of ASCII
+        ("", SUBMIT_AS),
+    ],
+)
+def test_to_send_as_somebody_needs_the_string_with_the_address_or_that_for_all(address, needed):
+    assert sending_as(address) == needed
+    if needed != SUBMIT_AS:
+        assert permission(needed) == needed
 
 
-@given(st.lists(strings, max_size=6), strings)
+parts = st.sampled_from(["messages", "submit", "as", "system_settings", "system_setting", "pam", "read", "modify", "7"])
+strings = st.lists(parts, max_size=4).map(lambda path: "/" + "".join(part + "/" for part in path))
+
+
+of_messages = st.sampled_from(["/messages/", SUBMIT, SUBMIT_AS, AS_PKI])
+
+
+@given(st.lists(strings | of_messages, max_size=6), strings | of_messages)
 def test_the_short_list_grants_exactly_what_the_long_one_does(held, needed):
     short = broadest(held)
     assert short == sorted(set(short))

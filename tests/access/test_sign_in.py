@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from keyrelay.access import accounts, passwords
+from keyrelay.errors import StoreUnavailable
 from keyrelay.secrets.model import SecretText
 from live import ADMIN_PASSWORD, SMTP, V2, LiveServer
 
@@ -204,3 +205,16 @@ def test_many_users_who_sign_in_at_once_from_one_address_all_get_in(sqlite_serve
     with ThreadPoolExecutor(len(names)) as pool:
         answers = list(pool.map(lambda name: sqlite_server.get(SMTP, auth=(name, "long enough 1")), names))
     assert [answer.status_code for answer in answers] == [200] * len(names)
+
+
+def test_a_database_that_is_away_is_nobodys_guess(sqlite_server, monkeypatch):
+    """Programs that try again while it is away must not be locked out when it is back."""
+    sqlite_server.add_user("script", "the password", READ)
+
+    async def away(*_):
+        raise StoreUnavailable("The database does not answer.")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(accounts, "find", away)
+        assert {status(sqlite_server, "script", "the password") for _ in range(20)} == {503}
+    assert status(sqlite_server, "script", "the password") == 200

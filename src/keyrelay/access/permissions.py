@@ -1,6 +1,7 @@
 """Access-control strings: paths with a leading and a trailing slash; each grants all that begins with it.
 
-Contract 1.8. ``/`` grants everything, ``/system_settings/`` both reading and changing the settings.
+Contract 1.8. ``/`` grants everything, ``/system_settings/`` both reading and changing the settings. One string grants
+less than begins with it: ``/messages/submit/`` is the right to send in the profile's name, and in no other.
 """
 
 from __future__ import annotations
@@ -15,8 +16,16 @@ READ_SETTINGS = "/system_settings/read/"
 MODIFY_SETTINGS = "/system_settings/modify/"
 READ_PAM = "/pam/read/"
 MODIFY_PAM = "/pam/modify/"
+READ_METRICS = "/metrics/read/"
+SUBMIT = "/messages/submit/"
+SUBMIT_AS = "/messages/submit/as/"
+READ_MESSAGES = "/messages/read/"
+READ_CONTENT = "/messages/raw/"
+MODIFY_MESSAGES = "/messages/modify/"
 
-_SHAPE = re.compile(r"/([a-z0-9_.@-]{1,64}/){0,8}", re.ASCII)
+_SEGMENT = r"[a-z0-9_.@+-]{1,254}"  # an address fits (RFC 5321 section 4.5.3.1)
+_SHAPE = re.compile(rf"/(?:{_SEGMENT}/){{0,8}}", re.ASCII)
+_ADDRESS = re.compile(_SEGMENT, re.ASCII)
 
 
 def permission(text: str) -> str:
@@ -32,7 +41,16 @@ def permission(text: str) -> str:
 
 def granted(held: Iterable[str], needed: str) -> bool:
     """Whether one of the strings held grants the one needed."""
-    return any(needed.startswith(_meaning(string)) for string in held)
+    return any(_covers(_meaning(string), needed) for string in held)
+
+
+def sending_as(address: str) -> str:
+    """The string needed to send in the name of this address, whose letters may be written either way.
+
+    For one that no string can name, it is that for all addresses.
+    """
+    named = address.lower() if address.isascii() else ""  # some letters beyond ASCII have one of ASCII in lower case
+    return f"{SUBMIT_AS}{named}/" if _ADDRESS.fullmatch(named) else SUBMIT_AS
 
 
 def broadest(held: Iterable[str]) -> list[str]:
@@ -41,8 +59,12 @@ def broadest(held: Iterable[str]) -> list[str]:
     return sorted(
         string
         for meaning, string in strings.items()
-        if not any(meaning != other and meaning.startswith(other) for other in strings)
+        if not any(meaning != other and _covers(other, meaning) for other in strings)
     )
+
+
+def _covers(held: str, needed: str) -> bool:
+    return needed.startswith(held) and not (held == SUBMIT and needed.startswith(SUBMIT_AS))
 
 
 def _meaning(string: str) -> str:

@@ -80,7 +80,11 @@ class SignIn:
             mark = self._store.marks["access"]
             if (seconds := self._throttle.take(user, address)) > 0:
                 raise TooManyAttempts("Sign-in has failed too often.", retry_after=seconds)
-            found = await accounts.find(self._store, names)
+            try:
+                found = await accounts.find(self._store, names)
+            except BaseException:  # nothing was looked at: a database that is away is nobody's guess
+                self._throttle.give_back(user, address)
+                raise
             right = await self._passwords.matches(credentials.password.reveal(), found[1] if found else None)
             if found is None or not right:
                 _logger.warning("sign-in failed", extra={"facts": {"user": user, "address": address}})

@@ -53,11 +53,15 @@ class Throttle:
 
     def succeeded(self, user: str, address: str) -> None:
         """Give the attempt back, for it was none of a guesser."""
-        self._add(self._keys(user, address), -1)
+        self.give_back(user, address)
         self._known[user, address] = None
         self._known.move_to_end((user, address))
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
+
+    def give_back(self, user: str, address: str) -> None:
+        """An attempt that came to nothing, neither right nor wrong."""
+        self._add(self._keys(user, address), -1)
 
     def _add(self, keys: list[tuple[Hashable, Allowance]], attempts: int) -> None:
         now = self._clock()
