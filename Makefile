@@ -5,7 +5,7 @@ BIN := .venv/bin
 # uv is faster; pip does the same.
 INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo "uv pip install --quiet --python $(BIN)/python" || echo "$(BIN)/python -m pip install --quiet --disable-pip-version-check")
 
-.PHONY: setup run test check bench bench-read bench-send bench-outbox lock format docs
+.PHONY: setup run test check storm bench bench-read bench-send bench-outbox lock format docs
 .DEFAULT_GOAL := run
 
 setup: .venv/ready
@@ -16,6 +16,11 @@ run: .venv/ready
 test: .venv/ready-dev
 	@scripts/system-packages test
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+# The outbox storm of `make test`, five times as long.
+storm: .venv/ready-dev
+	@scripts/system-packages test
+	STORM_MESSAGES=$${STORM_MESSAGES:-10000} STORM_KILLS=$${STORM_KILLS:-30} $(BIN)/python -m pytest -n 0 -s tests/faults/test_outbox_storm.py $(ARGS)
 
 check: .venv/ready-dev
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from keyrelay.outbox.budget import PRESETS, Limit, Limits
-from keyrelay.outbox.letter import Bounds
+from keyrelay.outbox.housekeeping import Keeping
 from keyrelay.outbox.office import Office
 from keyrelay.outbox.outbox import Outbox
 from keyrelay.outbox.room import Room
@@ -45,7 +45,8 @@ def outbox(  # noqa: PLR0913, PLR0917 - what it is made of
     room = Room(store, settings.outbox_megabytes * _MEGABYTE, None if file is None else file.parent)
     patient = replace(terms, patience=Patience(reply=float(settings.relay_seconds)))
     mailer = Mailer(keeper.snapshot, opener, patient, PoolLimits(sessions=settings.relay_sessions))
-    return Outbox(office, room, mailer, keeper.snapshot, Pace(settings.relay_sessions))
+    pace = Pace(settings.relay_sessions)
+    return Outbox(office, room, mailer, keeper.snapshot, pace, keeping=keeping(settings))
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
@@ -67,10 +68,12 @@ def limits(settings: Settings) -> Limits:
     return Limits(settings.relay_connections or preset.connections, tuple(rates.values()))
 
 
-def bounds(settings: Settings) -> Bounds:
-    """How much a message may have."""
-    return Bounds(
-        size=settings.message_megabytes * _MEGABYTE,
-        recipients=settings.message_recipients,
-        attachments=settings.message_attachments,
+def keeping(settings: Settings) -> Keeping:
+    """For how long what is kept."""
+    return Keeping(
+        accepted_content=timedelta(days=settings.keep_accepted_content_days),
+        failed_content=timedelta(days=settings.keep_failed_content_days),
+        accepted=timedelta(days=settings.keep_accepted_days),
+        failed=timedelta(days=settings.keep_failed_days),
+        most=settings.outbox_megabytes * _MEGABYTE,
     )

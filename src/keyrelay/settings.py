@@ -228,7 +228,10 @@ class Settings:
         4096,
     )
     keep_accepted_content_days: int = _setting(
-        "For how many days the content of a message is kept after the relay has accepted it.", values.number(0, 3650), 1
+        "For how many days the content of a message is kept after the relay has accepted it; less when the outbox is "
+        "crowded.",
+        values.number(0, 3650),
+        1,
     )
     keep_failed_content_days: int = _setting(
         "For how many days the content of a message is kept that was refused, cancelled, or has expired: so long it "
@@ -243,6 +246,13 @@ class Settings:
         "For how many days it is kept what became of a message that was refused, cancelled, or has expired.",
         values.number(1, 3650),
         90,
+    )
+    open_metrics: bool = _setting(
+        "Show /metrics to everybody who can reach it. Otherwise whoever reads it signs in, with the permission "
+        "/metrics/read/.",
+        values.yes_or_no,
+        False,
+        default_text="no",
     )
     tests_at_once: int = _setting("How many tests and diagnoses each process runs at once.", values.number(1, 100), 4)
     tests_per_minute: int = _setting(

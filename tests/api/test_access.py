@@ -9,10 +9,12 @@ from http.client import HTTPConnection
 import httpx2
 import pytest
 
+from keyrelay.api import outbox
 from live import ANONYMOUS, SMTP, V2, LiveServer
 
 READ, MODIFY = "/system_settings/read/", "/system_settings/modify/"
 BASE = "/KeyfactorAPI"
+MESSAGES, OUTBOX = "/api/v1/messages", "/api/v1/outbox"
 OWN, DIAGNOSES, TRY = "/api/v1/profile", "/api/v1/diagnoses", "/api/v1/pam-providers/{id}/try"
 PAM = f"{BASE}/PamProviders"
 PASSWORD = "long enough 1"
@@ -20,6 +22,8 @@ PASSWORD = "long enough 1"
 # Every operation and what it needs: a permission, any role at all, or to be signed in.
 ANY_ROLE, SIGNED_IN = "any role", "signed in"
 READ_PAM, MODIFY_PAM = "/pam/read/", "/pam/modify/"
+SUBMIT = "/messages/submit/"
+READ_MESSAGES, READ_CONTENT, MODIFY_MESSAGES = "/messages/read/", "/messages/raw/", "/messages/modify/"
 READ_ONE, MODIFY_ONE = "/pam/read/{id}/", "/pam/modify/{id}/"
 # The right to one provider is enough, and what is not open to it is left out or refused later.
 SOME = "some of "
@@ -48,6 +52,15 @@ NEEDS = {
     f"PUT {PAM}/Local/{{id}}/Entries": MODIFY_ONE,
     f"DELETE {PAM}/Local/{{id}}/Entries": MODIFY_ONE,
     f"POST {TRY}": READ_ONE,
+    f"POST {MESSAGES}": SOME + SUBMIT,
+    f"GET {MESSAGES}": READ_MESSAGES,
+    f"GET {MESSAGES}/{{id}}": READ_MESSAGES,
+    f"GET {MESSAGES}/{{id}}/raw": READ_CONTENT,
+    f"POST {MESSAGES}/resend": MODIFY_MESSAGES,
+    **{f"POST {MESSAGES}/{{id}}/{action}": MODIFY_MESSAGES for action in ("cancel", "release", "resend")},
+    f"GET {OUTBOX}": READ_MESSAGES,
+    **{f"POST {OUTBOX}/{action}": MODIFY_MESSAGES for action in ("pause", "resume")},
+    "GET /api/v1/events": READ_MESSAGES,
 }
 IN_PLACE = "5"  # of {id}
 FOR_EVERYBODY = {"/", "/livez", "/readyz"}  # and /docs with all below it
@@ -67,6 +80,11 @@ HOLDERS = {
     "vault-changer": (MODIFY_PAM,),
     "one-reader": (READ_PAM + "5/",),
     "one-changer": (MODIFY_PAM + "5/",),
+    "message-reader": (READ_MESSAGES,),
+    "content-reader": (READ_CONTENT,),
+    "steerer": (MODIFY_MESSAGES,),
+    "submitter": (SUBMIT,),
+    "submitter-as": (SUBMIT + "as/pki@example.org/",),
 }
 MAY = {
     READ: {"reader", "keeper", "everything"},
@@ -79,9 +97,18 @@ MAY = {
     MODIFY_ONE: {"vault-changer", "one-changer", "everything"},
     SOME + READ_PAM: {"vault-reader", "one-reader", "look-alike", "everything"},
     SOME + MODIFY_PAM: {"vault-changer", "one-changer", "everything"},
+    READ_MESSAGES: {"message-reader", "everything"},
+    READ_CONTENT: {"content-reader", "everything"},
+    MODIFY_MESSAGES: {"steerer", "everything"},
+    SOME + SUBMIT: {"submitter", "submitter-as", "everything"},
 }
 # What a list that knows no number leaves out for them.
 WITH_A_NUMBER = {"one-reader": READ_ONE, "one-changer": MODIFY_ONE}
+
+
+@pytest.fixture(autouse=True)
+def _events_come_to_an_end(monkeypatch):
+    monkeypatch.setattr(outbox, "_LONGEST_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")

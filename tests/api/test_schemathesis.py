@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import schemathesis
 from schemathesis.specs.openapi.checks import allow_header_conformance, unsupported_method
 
-from keyrelay.api import openapi
+from keyrelay.api import openapi, outbox
 
 CHECKS = {
     "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx"]},
@@ -23,6 +24,11 @@ MIXED = "/PamProviders/Types/{id}"
 
 # Other names for JSON; test_documents.py shows that they are read alike.
 ALIKE = {"application/json-patch+json", "text/json", "application/*+json"}
+
+
+@pytest.fixture(autouse=True)
+def _events_come_to_an_end(monkeypatch):
+    monkeypatch.setattr(outbox, "_LONGEST_SECONDS", 0.0)
 
 
 def _validate(case, server):

@@ -58,7 +58,7 @@ def test_what_is_committed_is_on_the_disk(tmp_path, sqlite_settings, fresh):
     async def pragmas(store) -> dict[str, object]:
         names = ("journal_mode", "synchronous", "foreign_keys")
         return {
-            name: await store._writer.do(lambda connection, name=name: connection.execute(f"PRAGMA {name}").fetchone()[0])
+            name: await store._writer.do(lambda writer, name=name: writer.execute(f"PRAGMA {name}").fetchone()[0])
             for name in names
         }
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from keyrelay.errors import BodyTooLarge, BodyTooSlow, MalformedBody, UnknownVersion, UnsupportedMediaType, Violation
 from keyrelay.profile.model import RequestHeader
@@ -19,6 +19,7 @@ BODY_LIMIT = 256 * 1024
 _BODY_SECONDS = 30.0
 _FORM = "application/x-www-form-urlencoded"
 _JSON = re.compile(r"(text/json|application/([\w.!#$&^-]+\+)?json)", re.ASCII)
+_UTF8 = re.compile(r'charset\s*=\s*"?(utf-?8|us-ascii)"?\s*(;|$)')
 _INT32 = 2**31
 _VERSIONS = {"1": 1, "1.0": 1, "2": 2, "2.0": 2}
 _QUOTED = re.compile(r'(W/)?"([^"]*)"')
@@ -37,18 +38,32 @@ async def read_fields(request: Request, *, form: bool = False, optional: bool = 
     its type, stands for an object without members. A body without a type is read as JSON (P6). Raises
     UnsupportedMediaType, BodyTooLarge, BodyTooSlow or MalformedBody.
     """
-    body = await _read(request)
+    body = await read_body(request)
     if optional and not body:
         return Pairs()
-    media, _, parameters = request.headers.get("content-type", "application/json").lower().partition(";")
-    media = media.strip()
-    if "charset" in parameters and not re.search(r'charset\s*=\s*"?(utf-?8|us-ascii)"?\s*(;|$)', parameters):
-        raise UnsupportedMediaType("The body's charset is not UTF-8.")
-    if form and media == _FORM:
+    given = request.headers.get("content-type", "application/json")
+    if form and media_type(given) == _FORM:
+        require_utf8(given)
         return _form(body)
-    if not _JSON.fullmatch(media):
-        raise UnsupportedMediaType("The body's media type is not one that this operation reads.")
+    require_json(given)
     return parse_object(body)
+
+
+def media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def require_json(content_type: str) -> None:
+    """Raise UnsupportedMediaType unless that is JSON in UTF-8."""
+    require_utf8(content_type)
+    if not _JSON.fullmatch(media_type(content_type)):
+        raise UnsupportedMediaType("The body's media type is not one that this operation reads.")
+
+
+def require_utf8(content_type: str) -> None:
+    parameters = content_type.partition(";")[2].lower()
+    if "charset" in parameters and not _UTF8.search(parameters):
+        raise UnsupportedMediaType("The body's charset is not UTF-8.")
 
 
 def parse_object(body: bytes) -> Pairs:
@@ -69,21 +84,53 @@ def parse_object(body: bytes) -> Pairs:
     return value
 
 
-async def _read(request: Request) -> bytes:
+async def read_body(
+    request: Request,
+    *,
+    limit: int = BODY_LIMIT,
+    remedy: str | None = None,
+    slowest: int | None = None,
+    taken: Callable[[int], None] | None = None,
+) -> bytes:
+    """The request's body, of at most ``limit`` bytes.
+
+    ``slowest``: bytes a second that a body may take beyond the usual time. ``taken`` is told the bytes of each piece,
+    if there is more than one, and may raise. Raises BodyTooLarge (with that ``remedy``) and BodyTooSlow.
+    """
+    declared = request.headers.get("content-length", "")
+    length = int(declared[:12]) if declared.isdigit() else None
+    if length is not None and length > limit:
+        raise _too_large(limit, remedy)
+    seconds = _BODY_SECONDS
+    if slowest is not None:
+        seconds += (limit if length is None else length) // slowest
     body = bytearray()
-    declared = request.headers.get("content-length", "0")
-    too_large = BodyTooLarge(f"The body has more than {BODY_LIMIT} bytes.")
-    if declared.isdigit() and int(declared[:12]) > BODY_LIMIT:
-        raise too_large
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > BODY_LIMIT:
-                    raise too_large
+        async with asyncio.timeout(seconds):
+            while True:
+                piece, more = await _piece(request)
+                if len(body) + len(piece) > limit:
+                    raise _too_large(limit, remedy)
+                if not more and not body:
+                    return piece
+                if taken is not None:
+                    taken(len(piece))
+                body += piece
+                if not more:
+                    return bytes(body)
     except TimeoutError:
-        raise BodyTooSlow(f"The body has not arrived within {_BODY_SECONDS:.0f} seconds.") from None
-    return bytes(body)
+        raise BodyTooSlow(f"The body has not arrived within {seconds:.0f} seconds.") from None
+
+
+async def _piece(request: Request) -> tuple[bytes, bool]:
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def _too_large(limit: int, remedy: str | None) -> BodyTooLarge:
+    return BodyTooLarge(f"The body has more than {limit} bytes.", remedy=remedy)
 
 
 def _form(body: bytes) -> Pairs:
@@ -124,7 +171,7 @@ class Fields:
             elif field is not None:
                 self._values[field] = value
             elif exact:
-                self.violations.append(Violation(_printable(key), "unknown", "{field} is not a field of this."))
+                self.violations.append(Violation(printable(key), "unknown", "{field} is not a field of this."))
             seen.add(folded)
 
     def has(self, field: str) -> bool:
@@ -293,7 +340,7 @@ class Fields:
         self.violations.append(Violation(field, code, f"{{field}} {told}."))
 
 
-def _printable(key: str) -> str:
+def printable(key: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in key[:64]).replace("{", "(")
 
 

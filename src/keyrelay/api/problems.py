@@ -50,6 +50,7 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.NotNow: Shown(409, "0xA011002A"),
     errors.OutboxFull: Shown(507, "0xA011002B"),
     errors.TooManyTests: Shown(429, "0xA0140005"),
+    errors.TooManyListeners: Shown(429, "0xA0140006"),
     errors.TrustUnusable: Shown(500, "0xA0110026"),
     errors.StoreUnavailable: Shown(503, "0xA011001C"),
     errors.KeyUnknown: Shown(500, "0xA011001E"),
@@ -104,7 +105,7 @@ def _headers(error: errors.KeyrelayError) -> tuple[tuple[bytes, bytes], ...]:
             return ((b"www-authenticate", b'Basic realm="keyrelay", charset="UTF-8"'),)
         case errors.MethodNotAllowed():
             return ((b"allow", ", ".join(error.allowed).encode()),)
-        case errors.TooManyAttempts() | errors.TooManyTests():
+        case errors.TooManyAttempts() | errors.TooManyTests() | errors.TooManyListeners():
             return ((b"retry-after", str(error.retry_after).encode()),)
         case errors.StoreUnavailable():
             return ((b"retry-after", b"2"),)

@@ -53,6 +53,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._moved = True
         super().on_message_complete()
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        # Nobody waits for the end of an answer that has none, such as a stream of events.
+        if self._answering() and self.scope["state"].get("endless"):
+            self.transport.close()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if (whole := self._at_once(cycle)) is None:
             self._unset_keepalive_if_required()  # armed when an answer before it was sent at once

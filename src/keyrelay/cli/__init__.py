@@ -6,7 +6,7 @@ import io
 import os
 import sys
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from keyrelay import __version__
 
@@ -26,6 +26,20 @@ app.command(
     name="worker",
     help="Send what waits in the outbox, beside servers that only take it in. Any number may run.",
 )
+app.command(
+    "keyrelay.cli.send:app",
+    name="send",
+    help="""Hand a message in from standard input, in place of mail(1) and sendmail(8).
+
+    With -t, -i or -f standard input is a message with its headers, as sendmail reads it; otherwise, and with any of
+    -s, -c, -b and -a, it is plain text, as mail reads it. When this ends with 0, the message is safe in the outbox, and
+    a server or a worker sends it.
+
+    Exit codes: 64 for what was typed, 65 for what was handed in, 66 for a file that cannot be read, 69 when the relay
+    has refused it (--wait), 75 when it may work later, 78 when keyrelay is not set up.
+    """,
+)
+app.command("keyrelay.cli.outbox:app", name="outbox", help="What was handed in, and what became of it.")
 app.command("keyrelay.cli.smtp:app", name="smtp", help="The SMTP profile.")
 app.command("keyrelay.cli.pam:app", name="pam", help="Where secrets come from: vaults, and entries kept here.")
 app.command("keyrelay.cli.user:app", name="user", help="Local users: who may sign in.")
@@ -52,6 +66,10 @@ def main() -> None:
     except KeyrelayError as error:
         print(f"keyrelay: {error} {error.advice} [{error.code}]", file=sys.stderr)
         raise SystemExit(1) from None
+    except CycloptsError as error:  # the others have ended already, with a code of their own
+        from keyrelay.cli.sysexits import misunderstood
+
+        raise SystemExit(misunderstood(error)) from None
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

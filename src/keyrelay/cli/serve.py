@@ -55,7 +55,14 @@ def worker() -> None:
 
 def _announce_worker(node: server.Node) -> None:
     print(f"keyrelay sends what waits  (data in {_data(node)})")
+    _show_first_password(node)
     print("Stop with Ctrl+C.", flush=True)
+
+
+def _show_first_password(node: server.Node) -> None:
+    if node.first_password is not None:
+        print(f"First start: user {server.FIRST_USER!r} was made with the password  {node.first_password.reveal()}")
+        print("It is shown only now. Change it with: keyrelay user passwd admin")
 
 
 def _announce(url: str, node: server.Node) -> None:
@@ -65,9 +72,7 @@ def _announce(url: str, node: server.Node) -> None:
 
         print(f"To trust its certificate: curl --cacert {authority_file(node.settings.data_dir)}, or add that file to")
         print("your system's authorities; for Keyfactor's clients: KEYFACTOR_CA_CERT=<that file>.")
-    if node.first_password is not None:
-        print(f"First start: user {server.FIRST_USER!r} was made with the password  {node.first_password.reveal()}")
-        print("It is shown only now. Change it with: keyrelay user passwd admin")
+    _show_first_password(node)
     print("Stop with Ctrl+C.", flush=True)
 
 

@@ -183,3 +183,14 @@ class TooManyTests(KeyrelayError):
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooManyListeners(KeyrelayError):
+    """As many listen to the events of the outbox as may, on this server process."""
+
+    code = "too_many_listeners"
+    remedy = "Wait for the seconds in the Retry-After header, or read the list of messages instead."
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

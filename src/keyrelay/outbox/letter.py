@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Self
 
 from keyrelay.errors import BadInput, Violation
 from keyrelay.profile.addresses import envelope_address
 from keyrelay.relay.model import Content, Envelope
+from keyrelay.settings import Settings
+
+_MEGABYTE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,14 @@ class Bounds:
     parts: int = 1000
     depth: int = 50
     hops: int = 50
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            size=settings.message_megabytes * _MEGABYTE,
+            recipients=settings.message_recipients,
+            attachments=settings.message_attachments,
+        )
 
 
 def _nobody_else(_: str) -> bool:

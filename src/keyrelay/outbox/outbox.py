@@ -8,6 +8,9 @@ from contextlib import suppress
 
 from keyrelay.errors import KeyrelayError
 from keyrelay.outbox.budget import Load
+from keyrelay.outbox.events import Feed
+from keyrelay.outbox.figures import Work as WorkFigures
+from keyrelay.outbox.housekeeping import Housekeeping, Keeping
 from keyrelay.outbox.office import Office
 from keyrelay.outbox.queue import Queue
 from keyrelay.outbox.room import Room
@@ -21,15 +24,25 @@ from keyrelay.store.model import Work
 class Outbox:
     """``works``: whether this node sends, or only takes messages in."""
 
-    def __init__(
-        self, office: Office, room: Room, mailer: Mailer, snapshot: Callable[[], Awaitable[Snapshot]], pace: Pace
+    def __init__(  # noqa: PLR0913 - what it is made of
+        self,
+        office: Office,
+        room: Room,
+        mailer: Mailer,
+        snapshot: Callable[[], Awaitable[Snapshot]],
+        pace: Pace,
+        *,
+        keeping: Keeping | None = None,
     ) -> None:
         self.office = office
         self.room = room
         self.mailer = mailer
-        self._worker = Worker(office, mailer, snapshot, pace)
-        self.queue = Queue(office, room, self._worker.wake)
+        self.feed = Feed(office.store)
+        self._worker = Worker(office, mailer, snapshot, pace, self.feed.poke)
+        self.queue = Queue(office, room, self.wake)
+        self._housekeeping = Housekeeping(office, keeping or Keeping())
         self._task: asyncio.Task[None] | None = None
+        self._chores: asyncio.Task[None] | None = None
         self._works = False
 
     def start(self, *, works: bool) -> None:
@@ -37,14 +50,26 @@ class Outbox:
         self._works = works
         work = self._worker.run() if works else self._give_signs_of_life()
         self._task = asyncio.create_task(work, name="keyrelay-worker")
+        if works:
+            self._chores = asyncio.create_task(self._housekeeping.run(), name="keyrelay-housekeeping")
 
     def wake(self) -> None:
-        """Something was changed that a worker may have waited for."""
+        """Something was changed here that a worker, or who listens, may have waited for."""
         self._worker.wake()
+        self.feed.poke()
+
+    @property
+    def work(self) -> WorkFigures:
+        """What the worker of this process has counted."""
+        return self._worker.figures
 
     async def close(self) -> None:
         """Commit what was handed in, and settle what is under way."""
+        await self.feed.close()
         await self.queue.close()
+        if self._chores is not None:
+            self._chores.cancel()
+            await asyncio.gather(self._chores, return_exceptions=True)
         if self._task is not None:
             if self._works:
                 self._worker.stop()

@@ -25,8 +25,8 @@ Why = Literal[
     "operator",  # a person paused it
 ]
 
-# How long to wait before one message is let through as a trial (slowed), or a session opened as a probe (paused); the
-# last stands for all that follow. Wrong credentials are tried seldom: accounts are locked for less.
+# How long to wait before a few messages are let through as a trial (slowed), or a session opened as a probe (paused);
+# the last stands for all that follow. Wrong credentials are tried seldom: accounts are locked for less.
 _WAITS: dict[Why, tuple[timedelta, ...]] = {
     "throttled": tuple(timedelta(seconds=seconds) for seconds in (15, 30, 60, 120, 240, 480, 900)),
     "quota": (timedelta(minutes=30), timedelta(hours=1)),

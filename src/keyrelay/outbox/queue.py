@@ -14,6 +14,7 @@ from datetime import datetime
 from keyrelay.errors import KeyReused, StoreUnavailable
 from keyrelay.outbox import content
 from keyrelay.outbox.books import Books, Turn
+from keyrelay.outbox.figures import Entrance
 from keyrelay.outbox.letter import Letter
 from keyrelay.outbox.office import Office
 from keyrelay.outbox.records import due_at, many, new_id, stamp, written
@@ -46,6 +47,13 @@ class Order:
     send_after: datetime | None = None
     key: Key | None = None
 
+    @property
+    def name(self) -> str | None:
+        """What stands for caller and key, in the store; None when there is no key."""
+        if self.key is None:
+            return None
+        return hashlib.sha256(f"{self.by}\0{self.key.text}".encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -62,13 +70,6 @@ class _Entry:
     order: Order
     receipt: asyncio.Future[Receipt] = field(compare=False)
 
-    @property
-    def key(self) -> str | None:
-        """What stands for caller and key."""
-        if self.order.key is None:
-            return None
-        return hashlib.sha256(f"{self.order.by}\0{self.order.key.text}".encode()).hexdigest()
-
 
 class Queue:
     """The entrance of one process. ``taken_in`` is called after each commit."""
@@ -81,6 +82,7 @@ class Queue:
         self._policy = office.policy
         self._room = room
         self._books = Books(office.node, "in")
+        self.figures = Entrance()
         self._taken_in = taken_in
         self._waiting: list[_Entry] = []
         self._octets = 0
@@ -113,7 +115,7 @@ class Queue:
             while self._waiting:
                 group = self._next_group()
                 try:
-                    receipts = await self._commit(group)
+                    receipts = await self.figures.commit(len(group), self._commit(group))
                 except Exception as problem:  # noqa: BLE001 - each caller is told
                     for entry in group:
                         _tell(entry, problem)
@@ -197,11 +199,11 @@ _INSERT_MESSAGE = (
 
 def _take_keys(group: Sequence[_Entry], made_at: int) -> Work[dict[str, Receipt | KeyReused]]:
     """By the ids of entries: what to answer to those whose key is taken already."""
-    keyed = {entry.id: entry for entry in group if entry.key is not None}
+    keyed = {entry.id: entry for entry in group if entry.order.key is not None}
     if not keyed:
         return {}
     # Sorted, so that two transactions with the same keys cannot lock each other out.
-    rows = sorted((entry.key, _digest(entry), entry.id, made_at) for entry in keyed.values())
+    rows = sorted((entry.order.name, _digest(entry), entry.id, made_at) for entry in keyed.values())
     fresh: set[str] = set()
     for statement in many(
         "INSERT INTO submission_key (key, digest, message, made_at)",
@@ -219,7 +221,7 @@ def _take_keys(group: Sequence[_Entry], made_at: int) -> Work[dict[str, Receipt 
 
 
 def _first_submission(entry: _Entry) -> Statement:
-    return "SELECT digest, message FROM submission_key WHERE key = $1", (entry.key,)
+    return "SELECT digest, message FROM submission_key WHERE key = $1", (entry.order.name,)
 
 
 def _digest(entry: _Entry) -> str:

@@ -227,7 +227,7 @@ class _Reading:
             edits += self._narrowed()
         content = self._content
         if edits or added:
-            content = Content(_edited(content, self._end, edits, added))
+            content = _edited(content, self._end, edits, added)
         seven_bit = self._seven_bit or content.isascii()
         foreign = self._foreign_parts or not (
             envelope.sender.isascii()
@@ -242,7 +242,7 @@ class _Reading:
         if b"from" not in self._fields:
             added.append(headers.author("From", Mailbox(envelope.sender, self._name_of(envelope.sender))))
         if b"date" not in self._fields:
-            added.append(f"Date: {format_datetime(now)}")
+            added.append(f"Date: {_date(now.replace(microsecond=0))}")
         if (given := self._fields.get(b"message-id")) is not None:
             message_id = _text(given[0])
         else:
@@ -270,14 +270,20 @@ class _Reading:
         return edits
 
 
-def _edited(content: bytes, end: int, edits: Iterable[tuple[re.Match[bytes], bytes]], added: bytes) -> bytes:
+def _edited(content: Content, end: int, edits: Iterable[tuple[re.Match[bytes], bytes]], added: bytes) -> Content:
     """The message with other lines for some fields, and with lines added to its head, which ends at ``end``."""
     pieces = []
     at = 0
     for field, line in sorted(edits, key=_place):
-        pieces += [content[at : field.start()], line]
+        pieces += [content[at : field.start()], Content(line) if line else b""]
         at = field.end()
-    return b"".join([*pieces, content[at:end], added, content[end:]])
+    # Whole lines of a Content, and others that have been looked at: so is this.
+    return Content.proven(b"".join([*pieces, content[at:end], Content(added) if added else b"", content[end:]]))
+
+
+@lru_cache(maxsize=16)
+def _date(now: datetime) -> str:
+    return format_datetime(now)
 
 
 def _place(edit: tuple[re.Match[bytes], bytes]) -> int:

@@ -138,7 +138,7 @@ def settle(recipient: Recipient, said: Said, schedule: Schedule, now: datetime, 
     if recipient.state != "sending":
         raise NotAllowed(recipient.state, found)
     if found == "accepted":
-        return recipient.to("accepted", said=said)
+        return recipient.to("accepted", tries=recipient.tries + 1, said=said)
     if found == "outcome_unknown":
         return _unknown(recipient, said, schedule, now)
     if found == "given_back" or spared:

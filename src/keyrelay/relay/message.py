@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from itertools import chain
 
 from keyrelay.errors import BadInput, Violation
@@ -97,8 +98,12 @@ class Built:
 
 def new_message_id(domain_of: str) -> str:
     """A new Message-ID at the domain of the address ``domain_of``. Raises BadInput if that is no address."""
-    address, _ = envelope_address(domain_of)
-    return f"<{secrets.token_hex(16)}@{address.rpartition('@')[2]}>"
+    return f"<{secrets.token_hex(16)}@{_domain(domain_of)}>"
+
+
+@lru_cache(maxsize=256)
+def _domain(address: str) -> str:
+    return envelope_address(address)[0].rpartition("@")[2]
 
 
 def build(message: Message) -> Built:

@@ -1,4 +1,4 @@
-"""``keyrelay keys rotate``: a new data key, every secret encrypted with it, the old keys thrown away.
+"""``keyrelay keys rotate``: a new data key, every secret and content encrypted with it, the old keys thrown away.
 
 Each step is one transaction that leaves everything readable, so it may be interrupted anywhere; the next rotation
 takes along what an interrupted one left behind.
@@ -6,7 +6,7 @@ takes along what an interrupted one left behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from keyrelay.secrets import stored
@@ -15,19 +15,34 @@ from keyrelay.store.model import Conflict, Store
 
 _BATCH = 50
 
+# Encrypts what somebody else keeps with older keys, and gives how much it was.
+Reseal = Callable[[Store, Keyring], Awaitable[int]]
+
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """What a rotation did: the key in use now, secrets encrypted anew, keys whose master changed, keys thrown away."""
+    """What a rotation did: the key in use now, secrets encrypted anew, keys whose master changed, keys thrown away.
+
+    ``contents`` of messages were encrypted anew.
+    """
 
     key_id: int
     resealed: int
     rewrapped: int
     dropped: int
+    contents: int = 0
 
 
-async def rotate(store: Store, keyring: Keyring, progress: Callable[[int], None] = lambda _: None) -> Rotated:
-    """Run a whole rotation; ``progress`` is told the number of secrets encrypted anew so far."""
+async def rotate(
+    store: Store,
+    keyring: Keyring,
+    progress: Callable[[int], None] = lambda _: None,
+    reseal_contents: Reseal | None = None,
+) -> Rotated:
+    """Run a whole rotation; ``progress`` is told the number of secrets encrypted anew so far.
+
+    Without ``reseal_contents`` those of messages keep their keys, and these are not thrown away.
+    """
     async with store.change("keys") as change:
         rewrapped = await keyring.rewrap(change)
         await keyring.add_key(change)
@@ -36,7 +51,8 @@ async def rotate(store: Store, keyring: Keyring, progress: Callable[[int], None]
     while batch := await _reseal_batch(store, keyring):
         resealed += batch
         progress(resealed)
-    return Rotated(keyring.current, resealed, rewrapped, await _drop_unused(store, keyring))
+    contents = 0 if reseal_contents is None else await reseal_contents(store, keyring)
+    return Rotated(keyring.current, resealed, rewrapped, await _drop_unused(store, keyring), contents)
 
 
 async def _reseal_batch(store: Store, keyring: Keyring) -> int:
@@ -55,8 +71,12 @@ async def _reseal_batch(store: Store, keyring: Keyring) -> int:
 async def _drop_unused(store: Store, keyring: Keyring) -> int:
     try:
         async with store.change("keys") as change:
-            return await change.run(
-                "DELETE FROM data_key WHERE id < $1 AND id NOT IN (SELECT key_id FROM stored_secret)", keyring.current
-            )
+            return await change.run(_DROP, keyring.current)
     except Conflict:
         return 0  # a node that had not heard of the new key just used the old one; the next rotation takes it along
+
+
+_DROP = (
+    "DELETE FROM data_key WHERE id < $1 AND NOT EXISTS (SELECT 1 FROM stored_secret WHERE key_id = data_key.id)"
+    " AND NOT EXISTS (SELECT 1 FROM message_content WHERE key_id = data_key.id)"
+)

@@ -89,6 +89,12 @@ class Store(Reader, Protocol):
     def signal(self) -> Statement:
         """The statement that wakes those who wait for news in other processes, when its transaction is committed."""
 
+    async def give_back(self) -> int:
+        """Give a little of the disk space back that is free within the database, if that is much.
+
+        Gives how many octets; 0 when there is nothing (more) to do, as ever where the database does it by itself.
+        """
+
     async def ping(self) -> None:
         """Return when the database answers."""
 

@@ -139,6 +139,9 @@ class PostgresqlStore:
     def signal(self) -> Statement:
         return "SELECT pg_notify($1, $2)", (_CHANNEL, _WORK)
 
+    async def give_back(self) -> int:
+        return 0  # autovacuum does
+
     async def ping(self) -> None:
         await self.rows("SELECT 1 FROM change_mark")
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ HEAD = "0003"
 # Any number will do, as long as it is ours: the advisory lock that makes starting nodes wait for each other.
 _MIGRATION_LOCK = 0x6B657972656C6179
 _PATIENCE_SECONDS = 30.0
+_INCREMENTAL = 2  # of SQLite's ways to give free pages back
 
 
 def require_usable(version: str | None, floor: str | None) -> None:
@@ -62,6 +63,7 @@ def migrate_sqlite(file: Path) -> None:
 
     # Outside any transaction, and before anybody else uses the file.
     with closing(sqlite3.connect(file, isolation_level=None, timeout=_PATIENCE_SECONDS)) as first:
+        _let_shrink(first)
         first.execute("PRAGMA journal_mode=WAL")
     engine = sqlalchemy.create_engine(
         sqlalchemy.URL.create("sqlite", database=str(file)),
@@ -72,6 +74,16 @@ def migrate_sqlite(file: Path) -> None:
     sqlalchemy.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     with engine.connect() as connection, connection.begin():
         _upgrade(connection)
+
+
+def _let_shrink(connection: sqlite3.Connection) -> None:
+    """Have the file keep what giving pages back needs. A file that was made without has to be written anew for that."""
+    if connection.execute("PRAGMA auto_vacuum").fetchone() == (_INCREMENTAL,):
+        return
+    connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
+    if connection.execute("PRAGMA page_count").fetchone() != (0,):
+        with suppress(sqlite3.OperationalError):  # the disk has no room for that, or the file is in use
+            connection.execute("VACUUM")
 
 
 async def migrate_postgresql(url: str) -> None:

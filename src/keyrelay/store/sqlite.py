@@ -29,6 +29,9 @@ from keyrelay.store.wal_index import WalIndex
 _BUSY_SECONDS = 30.0
 _LOOK_SECONDS = 0.05  # between two looks whether another process has changed the file
 _STATEMENTS = 512  # kept prepared
+# So many free pages, or one in so many, are left in the file: the next messages will want them.
+_SPARE_PAGES, _SPARE_PART = 16_384, 10
+_PAGES_AT_ONCE = 256  # given back in one transaction
 
 # Nobody else changes anything during a transaction.
 _DIALECT = Dialect("", "", "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)")
@@ -148,6 +151,17 @@ class SqliteStore:
     def signal(self) -> Statement:
         return "UPDATE change_mark SET version = version + 1 WHERE topic = 'outbox'", ()
 
+    async def give_back(self) -> int:
+        ((free,),) = await self.rows("PRAGMA freelist_count")
+        ((pages,),) = await self.rows("PRAGMA page_count")
+        if free <= max(_SPARE_PAGES, pages // _SPARE_PART):
+            return 0
+        async with self._turn:
+            try:
+                return await self._writer.do(_shrink)
+            except sqlite3.Error as problem:
+                raise _unavailable(problem) from problem
+
     async def ping(self) -> None:
         await self.rows("SELECT 1 FROM change_mark")
 
@@ -237,6 +251,16 @@ def _drive(connection: sqlite3.Connection, work: Work[Result]) -> Result:
     except StopIteration as end:
         result: Result = end.value
         return result
+
+
+def _shrink(connection: sqlite3.Connection) -> int:
+    """Give some free pages back; how many octets these were."""
+    ((size,),) = connection.execute("PRAGMA page_size")
+    ((before,),) = connection.execute("PRAGMA page_count")
+    # Each page is a row of it, of no columns: ``execute`` takes that for the end, and stops after the first.
+    connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+    ((after,),) = connection.execute("PRAGMA page_count")
+    return int((before - after) * size)
 
 
 @lru_cache(maxsize=_STATEMENTS)

@@ -59,7 +59,6 @@ def _messages() -> None:
     )
     _index("message_due", "priority", "due_at", where="due_at IS NOT NULL")
     _index("message_release", "release_at", where="release_at IS NOT NULL")
-    _index("message_lease", "lease", where="lease IS NOT NULL")
     _index("message_state", "state", "id")
     op.create_table(
         "message_content",
