@@ -22,7 +22,7 @@ PASSWORD = "long enough 1"
 # Every operation and what it needs: a permission, any role at all, or to be signed in.
 ANY_ROLE, SIGNED_IN = "any role", "signed in"
 READ_PAM, MODIFY_PAM = "/pam/read/", "/pam/modify/"
-SUBMIT = "/messages/submit/"
+SUBMIT, READ_METRICS = "/messages/submit/", "/metrics/read/"
 READ_MESSAGES, READ_CONTENT, MODIFY_MESSAGES = "/messages/read/", "/messages/raw/", "/messages/modify/"
 READ_ONE, MODIFY_ONE = "/pam/read/{id}/", "/pam/modify/{id}/"
 # The right to one provider is enough, and what is not open to it is left out or refused later.
@@ -61,6 +61,7 @@ NEEDS = {
     f"GET {OUTBOX}": READ_MESSAGES,
     **{f"POST {OUTBOX}/{action}": MODIFY_MESSAGES for action in ("pause", "resume")},
     "GET /api/v1/events": READ_MESSAGES,
+    "GET /metrics": READ_METRICS,
 }
 IN_PLACE = "5"  # of {id}
 FOR_EVERYBODY = {"/", "/livez", "/readyz"}  # and /docs with all below it
@@ -85,6 +86,7 @@ HOLDERS = {
     "steerer": (MODIFY_MESSAGES,),
     "submitter": (SUBMIT,),
     "submitter-as": (SUBMIT + "as/pki@example.org/",),
+    "prometheus": (READ_METRICS,),
 }
 MAY = {
     READ: {"reader", "keeper", "everything"},
@@ -101,6 +103,7 @@ MAY = {
     READ_CONTENT: {"content-reader", "everything"},
     MODIFY_MESSAGES: {"steerer", "everything"},
     SOME + SUBMIT: {"submitter", "submitter-as", "everything"},
+    READ_METRICS: {"prometheus", "everything"},
 }
 # What a list that knows no number leaves out for them.
 WITH_A_NUMBER = {"one-reader": READ_ONE, "one-changer": MODIFY_ONE}

@@ -22,8 +22,8 @@ LENIENT = CHECKS | {"negative_data_rejection": {"enabled": False}}
 # One of its methods is in version 1 alone and one in version 2, and Allow tells of both.
 MIXED = "/PamProviders/Types/{id}"
 
-# Other names for JSON; test_documents.py shows that they are read alike.
-ALIKE = {"application/json-patch+json", "text/json", "application/*+json"}
+# Other names for JSON, which test_documents.py shows are read alike; and messages, which have tests of their own.
+ALIKE = {"application/json-patch+json", "text/json", "application/*+json", "message/rfc822"}
 
 
 @pytest.fixture(autouse=True)

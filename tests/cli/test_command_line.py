@@ -15,6 +15,9 @@ from live import keyrelay as program
 
 COMMANDS = [
     ("serve",),
+    ("worker",),
+    ("send",),
+    *(("outbox", c) for c in "list show raw resend cancel release pause resume status watch".split()),
     ("user", "add"),
     ("user", "list"),
     ("user", "passwd"),

@@ -26,7 +26,7 @@ from live import ADMIN_PASSWORD, ANONYMOUS, SMTP, V2, Command, LiveServer, run_k
 _NODES = 4
 _KEY = base64.b64encode(bytes(range(32))).decode()
 _TABLES = {
-    "account", "alembic_version", "attempt", "change_mark", "data_key", "message", "message_content",
+    "account", "alembic_version", "attempt", "change_mark", "data_key", "housekeeping", "message", "message_content",
     "message_recipient", "node", "outbox", "outbox_event", "outbox_minute", "outbox_sum", "outbox_tally", "pam_entry",
     "pam_number", "pam_provider", "pam_type", "profile_revision", "role", "role_holder", "role_permission",
     "schema_floor", "stored_secret", "submission_key",

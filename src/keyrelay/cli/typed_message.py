@@ -52,7 +52,7 @@ def sorted_out(typed: Typed, *, whole: bool) -> Typed:
     files, sender = [], typed.sender
     for text in typed.attach:
         match = _HEADER.fullmatch(text)
-        if match is None:
+        if match is None or Path(text).is_file():
             files.append(text)
         elif match[1].lower() == "from":
             sender = sender or match[2]

@@ -50,8 +50,9 @@ class Books:
         """The statements that count these changes and tell of them."""
         if turns:
             yield from self._tally(turns)
-            yield from self._minute(turns, stamp(wall) // _MINUTE)
-            yield from self._events(turns, stamp(wall))
+            moved = [turn for turn in turns if turn.before != turn.after]
+            yield from self._minute(moved, stamp(wall) // _MINUTE)
+            yield from self._events(moved, stamp(wall))
 
     def _tally(self, turns: Iterable[Turn]) -> Iterator[Statement]:
         messages: Counter[str] = Counter()
