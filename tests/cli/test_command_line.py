@@ -17,7 +17,10 @@ COMMANDS = [
     ("serve",),
     ("worker",),
     ("send",),
-    *(("outbox", c) for c in "list show raw resend cancel release pause resume status watch".split()),
+    *(
+        ("outbox", c)
+        for c in ["list", "show", "raw", "resend", "cancel", "release", "pause", "resume", "status", "watch"]
+    ),
     ("user", "add"),
     ("user", "list"),
     ("user", "passwd"),
