@@ -23,6 +23,7 @@ from keyrelay.outbox.schedule import OutboxClock, enqueued
 from keyrelay.secrets.keyring import Sealed
 from keyrelay.store.model import Conflict, Statement, Work
 
+_FEW = 2
 _MOST_AT_ONCE = 128  # messages in one transaction
 _MOST_OCTETS = 16 * 1024 * 1024  # in one transaction, or one message
 _MOST_WAITING = 128 * 1024 * 1024  # octets, before we say that we are busy
@@ -140,7 +141,8 @@ class Queue:
     async def _commit(self, group: Sequence[_Entry]) -> list[Receipt | KeyReused]:
         await self._keyring.refresh(self._store)
         try:
-            return await self._store.perform(self._enqueue(group, self._sealed(group)))
+            # Few are not worth a way to the disk's thread and back for each step; many would hold that of the loop up.
+            return await self._store.perform(self._enqueue(group, self._sealed(group)), aside=len(group) <= _FEW)
         except Conflict:  # a rotation threw the data key away before we heard of the new one
             await self._keyring.reload(self._store)
             return await self._store.perform(self._enqueue(group, self._sealed(group)))
