@@ -39,7 +39,7 @@ class Outbox:
         self.mailer = mailer
         self.feed = Feed(office.store)
         self._worker = Worker(office, mailer, snapshot, pace, self.feed.poke)
-        self.queue = Queue(office, room, self.wake)
+        self.queue = Queue(office, room, self.wake, lambda: self._works and self._worker.can_send)
         self._housekeeping = Housekeeping(office, keeping or Keeping())
         self._task: asyncio.Task[None] | None = None
         self._chores: asyncio.Task[None] | None = None

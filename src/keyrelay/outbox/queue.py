@@ -75,7 +75,15 @@ class _Entry:
 class Queue:
     """The entrance of one process. ``taken_in`` is called after each commit."""
 
-    def __init__(self, office: Office, room: Room, taken_in: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        office: Office,
+        room: Room,
+        taken_in: Callable[[], None] = lambda: None,
+        sends_itself: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``sends_itself``: whether this process can send what is taken in, so that nobody else need be woken."""
+        self._sends_itself = sends_itself
         self._office = office
         self._store = office.store
         self._keyring = office.keyring
@@ -163,7 +171,7 @@ class Queue:
         yield from many("INSERT INTO message_recipient (address, message)", list(_addresses(entries)))
         turns = [Turn(entry.id, None, "queued", content=len(entry.letter.content)) for entry in entries]
         yield from self._books.entries(turns, clock.wall)
-        if entries:
+        if entries and not self._sends_itself():
             yield self._store.signal()
         return [earlier.get(entry.id, Receipt(entry.id)) for entry in group]
 

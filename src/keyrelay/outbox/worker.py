@@ -71,6 +71,11 @@ class Worker:
         self._settled_at = time.monotonic()
         self._rate = 0.0
 
+    @property
+    def can_send(self) -> bool:
+        """Whether it may have a connection at all, and is not about to stop."""
+        return self._sessions > 0 and not self._stopping
+
     def wake(self) -> None:
         """There may be something to do."""
         self._wake.set()

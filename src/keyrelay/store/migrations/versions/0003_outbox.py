@@ -150,7 +150,7 @@ def _books() -> None:
         "outbox_event",
         sa.Column("node", _Plain, primary_key=True),
         sa.Column("serial", sa.BigInteger, primary_key=True),
-        sa.Column("at", sa.BigInteger, nullable=False, index=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("changes", sa.Text, nullable=False),
         sqlite_with_rowid=False,
     )
