@@ -23,7 +23,7 @@ from keyrelay.outbox.schedule import OutboxClock, enqueued
 from keyrelay.secrets.keyring import Sealed
 from keyrelay.store.model import Conflict, Statement, Work
 
-_FEW = 2
+_FEW, _MUCH = 2, 2 * 1024 * 1024  # messages, and octets
 _MOST_AT_ONCE = 128  # messages in one transaction
 _MOST_OCTETS = 16 * 1024 * 1024  # in one transaction, or one message
 _MOST_WAITING = 128 * 1024 * 1024  # octets, before we say that we are busy
@@ -149,8 +149,7 @@ class Queue:
     async def _commit(self, group: Sequence[_Entry]) -> list[Receipt | KeyReused]:
         await self._keyring.refresh(self._store)
         try:
-            # Few are not worth a way to the disk's thread and back for each step; many would hold that of the loop up.
-            return await self._store.perform(self._enqueue(group, self._sealed(group)), aside=len(group) <= _FEW)
+            return await self._store.perform(self._enqueue(group, self._sealed(group)), aside=_aside(group))
         except Conflict:  # a rotation threw the data key away before we heard of the new one
             await self._keyring.reload(self._store)
             return await self._store.perform(self._enqueue(group, self._sealed(group)))
@@ -205,6 +204,11 @@ _INSERT_MESSAGE = (
     "INSERT INTO message (id, message_id, sender, submitted_by, submitted_at, size, priority, needs_smtputf8,"
     " needs_8bit, send_after, recipients, state, due_at, release_at, claimed, attempts)"
 )
+
+
+def _aside(group: Sequence[_Entry]) -> bool:
+    """Few are not worth a way to the disk's thread and back for each step, and much would hold everybody else up."""
+    return len(group) <= _FEW or sum(len(entry.letter.content) for entry in group) > _MUCH
 
 
 def _take_keys(group: Sequence[_Entry], made_at: int) -> Work[dict[str, Receipt | KeyReused]]:
