@@ -63,6 +63,8 @@ class Attempt:
         envelope = Envelope(submission.sender, tuple(one.address for one in self.claim.recipients))
 
         async def send(session: Session) -> Delivery:
+            if self.office.watch.age > self.office.lease:
+                raise StoreUnavailable("The lease is over, and somebody else may have the message.")
             self.begun = True
             fitting = octets
             if submission.needs_8bit and not session.extensions.eight_bit:

@@ -16,6 +16,7 @@ from keyrelay.outbox.standing import Standing, readable
 from keyrelay.store.model import Statement, Work
 
 _MOST_CLAIMED = 128
+_A_FEW = 32  # looked at in each round while nothing may go out
 _LIGHT = 32 * 1024 * 1024  # octets claimed in one round, or one message
 _PRIORITIES = (1, 0, -1)
 _A_MOMENT = timedelta(seconds=1)
@@ -46,6 +47,8 @@ def claim(standing: Standing, capacity: int) -> Work[tuple[tuple[Claim, ...], da
             rows = yield _due(standing, priority, state.capacity - len(state.claims))
             found = yield from readable(standing, rows)
             _choose(standing, state, found)
+    if at_once == 0:
+        yield from _find_overdue(standing, state)
     yield from _lease(standing, state.claims)
     yield from _expire(standing, state.expired)
     again = yield from _again(standing, state)
@@ -56,6 +59,15 @@ def _due(standing: Standing, priority: int, most: int) -> Statement:
     skip = standing.office.store.dialect.skip_locked
     sql = f"SELECT {COLUMNS} FROM message WHERE priority = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3{skip}"  # noqa: S608
     return sql, (priority, stamp(standing.now), most)
+
+
+def _find_overdue(standing: Standing, state: _Claiming) -> Work[None]:
+    """Lives end while the outbox is paused, too."""
+    for priority in _PRIORITIES:
+        rows = yield _due(standing, priority, _A_FEW)
+        for kept in (yield from readable(standing, rows)):
+            if any(overdue(one, standing.now) for one in kept.submission.recipients):
+                state.expired.append((kept, _with_expired(kept, standing.now)))
 
 
 def _choose(standing: Standing, state: _Claiming, found: Sequence[Kept]) -> None:

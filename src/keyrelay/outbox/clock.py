@@ -38,6 +38,11 @@ class Watch:
         passed = timedelta(seconds=ticks() - self._at)
         return OutboxClock(self._row.now + passed, self._row.wall + passed)
 
+    @property
+    def age(self) -> timedelta:
+        """How long ago this node last looked."""
+        return timedelta(seconds=ticks() - self._at)
+
     def set(self, row: OutboxClock, at: float) -> None:
         """After a look: what was written, or read, when ``ticks`` was so much."""
         self._row, self._at = row, at

@@ -8,12 +8,15 @@ from contextlib import suppress
 
 from keyrelay.errors import KeyrelayError
 from keyrelay.outbox.budget import Load
+from keyrelay.outbox.clock import ticks
 from keyrelay.outbox.events import Feed
 from keyrelay.outbox.figures import Work as WorkFigures
 from keyrelay.outbox.housekeeping import Housekeeping, Keeping
 from keyrelay.outbox.office import Office
 from keyrelay.outbox.queue import Queue
+from keyrelay.outbox.records import moment, stamp
 from keyrelay.outbox.room import Room
+from keyrelay.outbox.schedule import OutboxClock
 from keyrelay.outbox.standing import sign_of_life
 from keyrelay.outbox.worker import Pace, Worker
 from keyrelay.profile.keeper import Snapshot
@@ -82,9 +85,18 @@ class Outbox:
     async def _give_signs_of_life(self) -> None:
         while True:
             with suppress(KeyrelayError):
-                await self.office.open()
-                await self.office.store.perform(self._sign_of_life())
+                if self.office.watch.own is None:
+                    await self.office.open()
+                self.office.watch.set(*await self.office.store.perform(self._sign_of_life()))
             await asyncio.sleep(self.office.lease.total_seconds() / 3)
 
-    def _sign_of_life(self) -> Work[None]:
-        yield sign_of_life(self.office, self.office.watch.clock, works=False, connections=0, load=Load())
+    def _sign_of_life(self) -> Work[tuple[OutboxClock, float]]:
+        """Keeps the row of the outbox's time as well: no worker may be there that does."""
+        dialect = self.office.store.dialect
+        columns = f"now, wall, {dialect.wall_clock}"
+        ((now, wall, at),) = yield f"SELECT {columns} FROM outbox WHERE id = 1{dialect.lock}", ()  # noqa: S608 - constants
+        looked = ticks()
+        clock = OutboxClock(moment(now), moment(wall)).looked_at(moment(at), self.office.watch.own)
+        yield "UPDATE outbox SET now = $1, wall = $2 WHERE id = 1", (stamp(clock.now), stamp(clock.wall))
+        yield sign_of_life(self.office, clock, works=False, connections=0, load=Load())
+        return clock, looked

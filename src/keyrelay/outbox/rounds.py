@@ -15,12 +15,11 @@ from keyrelay.outbox.budget import Load
 from keyrelay.outbox.claiming import claim
 from keyrelay.outbox.office import Office
 from keyrelay.outbox.pressure import Pressure
-from keyrelay.outbox.settling import Claim, Found, feel, recover, settle, take_over
+from keyrelay.outbox.settling import GRACE, Claim, Found, feel, recover, settle, take_over
 from keyrelay.outbox.standing import Standing
 from keyrelay.relay.model import Evidence
 from keyrelay.store.model import Work
 
-_GRACE = timedelta(seconds=1)  # for the others to give a sign of life
 _PROBE = timedelta(seconds=90)  # within which a probe has come to its end
 
 
@@ -86,6 +85,7 @@ class Rounds:
 
         def work() -> Work[None]:
             yield "DELETE FROM node WHERE id = $1", (self._office.node,)
+            yield self._office.store.signal()  # the others may have our connections now
 
         await self._office.store.perform(work())
 
@@ -100,10 +100,14 @@ class Rounds:
         connections = standing.connections()
         claims, again = yield from claim(standing, 0 if connections == 0 else wish.capacity)
         yield from self._books.entries(standing.turns, standing.clock.wall)
-        probe = standing.pressure.probe_due(standing.now) and standing.now >= standing.probing_until
-        if probe:
-            standing.probing_until = standing.now + _PROBE
+        probe = False
+        if standing.pressure.probe_due(standing.now):
+            if standing.now >= standing.probing_until and connections != 0:
+                probe = True
+                standing.probing_until = standing.now + _PROBE
+            again = standing.probing_until  # the node that probes comes sooner
         if put_off:
-            again = min(standing.now + _GRACE, again or standing.now + _GRACE)
+            later = standing.now + GRACE
+            again = min(later, again or later)
         yield from standing.leave(max(wish.connections, connections or 0))
         return Given(claims, standing.pressure, again, connections, probe)

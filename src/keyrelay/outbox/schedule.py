@@ -20,7 +20,7 @@ _NOT_YET = timedelta(0)
 _TOO_MANY_RECIPIENTS = 452
 
 # From MAIL on the relay speaks of this message; before, of us.
-_ABOUT_THE_MESSAGE: frozenset[Stage] = frozenset({"sender", "recipient", "data"})
+ABOUT_THE_MESSAGE: frozenset[Stage] = frozenset({"sender", "recipient", "data"})
 
 Verdict = Literal["accepted", "deferred", "refused", "outcome_unknown", "given_back"]
 
@@ -117,7 +117,7 @@ def overdue(recipient: Recipient, now: datetime) -> bool:
 
 def verdict(said: Said) -> Verdict:
     """What an answer means for the recipient it is about. *accepted* needs a 2xx after the content."""
-    if said.stage not in _ABOUT_THE_MESSAGE:
+    if said.stage not in ABOUT_THE_MESSAGE:
         return "given_back"
     if said.kind == "outcome_unknown":
         return "outcome_unknown"

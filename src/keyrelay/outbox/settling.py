@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Self
 
 from keyrelay.outbox.budget import Load
 from keyrelay.outbox.model import Recipient, Said, Submission
 from keyrelay.outbox.pressure import felt, probed
 from keyrelay.outbox.records import COLUMNS, Kept, many, stamp, written_said
-from keyrelay.outbox.schedule import Schedule, settle_attempt, taken_over
+from keyrelay.outbox.schedule import ABOUT_THE_MESSAGE, Schedule, settle_attempt, taken_over
 from keyrelay.outbox.standing import Present, Standing, readable
 from keyrelay.relay.model import Evidence
 from keyrelay.relay.session import Delivery
 from keyrelay.store.model import Work
 
+GRACE = timedelta(seconds=3)  # for the others to give a sign of life
 _MOST_TAKEN_OVER = 100  # messages, in one round
 
 How = Literal["attempted", "failed_at", "not_begun"]
@@ -62,6 +63,13 @@ class Found:
     ended_at: datetime
     how: How = "attempted"
 
+    @property
+    def reached(self) -> bool:
+        """Whether something of it may have reached the relay: before MAIL, nothing has that any limit counts."""
+        if self.how == "not_begun":
+            return False
+        return not isinstance(self.result, Evidence) or self.result.stage in ABOUT_THE_MESSAGE
+
 
 def settle(standing: Standing, found: Sequence[Found]) -> Work[None]:
     """Write down what became of the messages that this node was sending."""
@@ -69,9 +77,9 @@ def settle(standing: Standing, found: Sequence[Found]) -> Work[None]:
     for one in found:
         recipients, said = _settled(standing, one)
         changes.append((one.claim.kept, recipients))
+        standing.end(one.claim.load, one.claim.load if one.reached else Load())
         if one.how != "not_begun":
             attempts.append((one, said))
-            standing.charge(one.claim.load)
     done = yield from standing.write(changes)
     yield from many(
         _INSERT_ATTEMPT,
@@ -85,7 +93,7 @@ def settle(standing: Standing, found: Sequence[Found]) -> Work[None]:
                 written_said(said),
             )
             for one, said in attempts
-            if one.claim.id in done
+            if (one.claim.id, one.claim.kept.attempts) in done
         ],
     )
 
@@ -125,6 +133,8 @@ def take_over(standing: Standing) -> Work[bool]:
     own = standing.nodes.get(standing.office.node)
     if silent and (own is None or own.until < standing.now):
         # Perhaps nobody could give a sign of life, because the database was away: the others get their turn first.
+        until = stamp(standing.now + GRACE)
+        yield "UPDATE node SET until = $1 WHERE until < $1", (until,)
         return True
     for node in silent:
         yield from _take_over_from(standing, node)
@@ -159,12 +169,11 @@ def _take_over_from(standing: Standing, node: Present) -> Work[None]:
         [
             (kept.submission.id, kept.attempts, node.name, at, at, written_said(_said_of(recipients)))
             for kept, recipients in changes
-            if kept.submission.id in done
+            if (kept.submission.id, kept.attempts) in done
         ],
     )
     if len(rows) < _MOST_TAKEN_OVER:  # nothing is left of it
-        standing.charge(node.load)
-        standing.gone.add(node.id)
+        standing.forget(node)
         yield "DELETE FROM node WHERE id = $1", (node.id,)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import msgspec
@@ -79,35 +79,51 @@ class Standing:
         if self.office.limits.rates:
             sums = yield "SELECT counted, seconds, part, amount FROM outbox_sum", ()
         self.ledger = Ledger(underway, tuple(_read_sum(row) for row in sums))
+        own = self.nodes.get(self.office.node)
+        self._ours = Load() if own is None else own.load
 
     # --- What the round does ---------------------------------------------------------------------------------
 
-    def write(self, changes: Sequence[tuple[Kept, Sequence[Recipient]]]) -> Work[set[str]]:
+    def write(self, changes: Sequence[tuple[Kept, Sequence[Recipient]]]) -> Work[set[tuple[str, int]]]:
         """Write the recipients of each turn back, and end the lease.
 
-        Gives the ids of the messages that nobody has taken over meanwhile; the others are left alone.
+        Gives id and attempt of those that nobody has taken over meanwhile; the others are left alone.
         """
         states, rows = {}, []
         for kept, turned in changes:
             recipients = list(kept.submission.recipients)
             for place, recipient in zip(kept.turn, turned, strict=True):
                 recipients[place] = recipient
+            if kept.submission.send_after is not None:  # those that did not fit need not wait for it once more
+                recipients = [_released(one, self.now) for one in recipients]
             state = state_of(one.state for one in recipients)
-            states[kept.submission.id] = state
+            states[kept.submission.id, kept.attempts] = state
             ended_at = stamp(self.now) if state in ENDED else None
             rows.append((kept.submission.id, kept.attempts, state, written(recipients), due_at(recipients), ended_at))
-        done: set[str] = set()
+        done: set[tuple[str, int]] = set()
         for statement in many(_WRITE_HEAD, rows, _WRITE_TAIL, types="TEXT INTEGER TEXT TEXT BIGINT BIGINT"):
-            done.update(name for (name,) in (yield statement))
-        self.turns += [Turn(name, "sending", state) for name, state in states.items() if name in done]
+            done.update((name, attempt) for name, attempt in (yield statement))
+        self.turns += [Turn(one[0], "sending", state) for one, state in states.items() if one in done]
         return done
 
-    def charge(self, load: Load) -> None:
-        """Count what may have reached the relay of what was claimed."""
-        if not self.office.limits.rates:
-            return
-        self._charged.extend(budget.charges(load, self.office.limits, self.now))
-        self.ledger = self.ledger.settled(load, load, self.office.limits, self.now)
+    def end(self, claimed: Load, used: Load) -> None:
+        """What this node had claimed has come to its end. ``used``: what may have reached the relay of it."""
+        # What was taken from us, or settled in a round whose answer was lost, is not counted as ours any more.
+        ours = Load(min(claimed.messages, self._ours.messages), min(claimed.recipients, self._ours.recipients))
+        self._ours = self._ours.minus(ours)
+        self.ledger = replace(self.ledger, underway=self.ledger.underway.minus(ours))
+        self.charge(used)
+
+    def charge(self, used: Load) -> None:
+        if self.office.limits.rates and used.messages:
+            self._charged.extend(budget.charges(used, self.office.limits, self.now))
+            self.ledger = self.ledger.settled(Load(), used, self.office.limits, self.now)
+
+    def forget(self, node: Present) -> None:
+        """Nothing is left of a node that is gone; all that it had claimed may have reached the relay."""
+        self.gone.add(node.id)
+        self.ledger = replace(self.ledger, underway=self.ledger.underway.minus(node.load))
+        self.charge(node.load)
 
     def taken_up(self, load: Load) -> None:
         self._in_hand = self._in_hand.plus(load)
@@ -156,7 +172,7 @@ _WRITE_HEAD = "WITH v (id, attempts, state, recipients, due_at, ended_at) AS ("
 _WRITE_TAIL = (
     ") UPDATE message SET state = v.state, recipients = v.recipients, due_at = v.due_at, ended_at = v.ended_at,"
     " lease = NULL, claimed_at = NULL FROM v WHERE message.id = v.id AND message.attempts = v.attempts"
-    " AND message.lease IS NOT NULL RETURNING message.id"
+    " AND message.lease IS NOT NULL RETURNING message.id, message.attempts"
 )
 
 
@@ -172,6 +188,11 @@ def readable(standing: Standing, rows: Sequence[Row]) -> Work[list[Kept]]:
             yield "UPDATE message SET state = 'held', due_at = NULL, lease = NULL WHERE id = $1", (row[0],)
             standing.turns.append(Turn(row[0], before, "held"))
     return found
+
+
+def _released(recipient: Recipient, now: datetime) -> Recipient:
+    waits = recipient.state == "queued" and recipient.next_at is not None and recipient.next_at > now
+    return replace(recipient, next_at=now) if waits else recipient
 
 
 def sign_of_life(office: Office, clock: OutboxClock, *, works: bool, connections: int, load: Load) -> Statement:

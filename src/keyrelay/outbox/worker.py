@@ -64,10 +64,12 @@ class Worker:
         self._found: list[Found] = []
         self._probed: Probed | None = None
         self._tasks: dict[asyncio.Task[None], float] = {}  # and since when
+        self._attempts: dict[asyncio.Task[None], Attempt] = {}
         self._wake = asyncio.Event()
         self._stopping = False
         self._unsure = True  # of what the store holds of ours
-        self._sessions = pace.sessions
+        self._sessions = pace.sessions if office.limits.connections is None else 0  # until we know our share
+        self._granted = 0  # connections that the others leave to us
         self._settled_at = time.monotonic()
         self._rate = 0.0
 
@@ -107,6 +109,7 @@ class Worker:
         probed: Probed | None = None
         try:
             snapshot = await self._snapshot()
+            lapsed = self._office.watch.age > self._office.lease
             # In one go with what is in hand: what is neither counts as lost on its way.
             found, self._found = self._found, []
             probed, self._probed = self._probed, None
@@ -121,9 +124,15 @@ class Worker:
         self._measure(len(found))
         self._end_the_longest()
         if given.connections is not None:
-            self._sessions = min(self._pace.sessions, given.connections)
-            self._mailer.allow(self._sessions)
-        if given.probe:
+            self._granted = given.connections
+            sessions = min(self._pace.sessions, given.connections)
+            if sessions > self._sessions:
+                self._wake.set()  # more may be claimed
+            self._sessions = sessions
+            self._mailer.allow(sessions)
+        if lapsed or given.connections == 0:  # somebody else may have it, or will
+            self._lay_down_what_was_not_begun()
+        if given.probe and not self._stopping:
             self._start(self._probe(snapshot.revision), "keyrelay-probe")
         if given.claims:
             await self._begin(given, snapshot.revision)
@@ -143,7 +152,7 @@ class Worker:
             self._unsure,
             probed,
             0 if self._stopping or snapshot.profile is None else max(free, 0),
-            self._mailer.connections,
+            max(self._mailer.connections, self._granted),  # as many may be open before the round is over
         )
 
     def _end_the_longest(self) -> None:
@@ -184,8 +193,10 @@ class Worker:
 
     async def _leave(self) -> None:
         """Let what is under way come to its end, settle it, and say goodbye to the relay and the other nodes."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._pace.goodbye)
+        deadline = time.monotonic() + self._pace.goodbye
+        while self._tasks and (left := deadline - time.monotonic()) > 0:
+            self._wake.clear()
+            await self._wait(min(await self._go_round(), left))  # the others must not think that we are dead
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -193,6 +204,7 @@ class Worker:
         with suppress(KeyrelayError):
             snapshot = await self._snapshot()
             await self._rounds.round(replace(self._wish(snapshot, self._found, self._probed), capacity=0, recover=True))
+            await self._mailer.close()  # first, or the others would open theirs beside ours
             await self._rounds.sign_out()
         self._found = []
 
@@ -207,15 +219,29 @@ class Worker:
         except Exception as problem:  # noqa: BLE001 - as in a round
             _logger.warning("what is to be sent cannot be read", extra={"facts": failure(problem)})
             self._found += [self._laid_down(not_begun(claim, revision)) for claim in given.claims]
+            await asyncio.sleep(_STORE_AWAY_SECONDS)
             return
         for claim in given.claims:
             attempt = Attempt(self._office, self._mailer, claim, revision, contents.get(claim.id))
-            self._start(self._make(attempt), "keyrelay-attempt")
+            task = self._start(self._make(attempt), "keyrelay-attempt")
+            self._attempts[task] = attempt
+            task.add_done_callback(self._attempts.pop)
 
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks[task] = time.monotonic()
-        task.add_done_callback(self._tasks.pop)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        if self._stopping:
+            self._wake.set()
+
+    def _lay_down_what_was_not_begun(self) -> None:
+        for task, attempt in self._attempts.items():
+            if not attempt.begun:
+                task.cancel()
 
     async def _make(self, attempt: Attempt) -> None:
         found = await self.figures.attempt(attempt.make())  # first: the list is another one by then

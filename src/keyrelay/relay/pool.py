@@ -75,7 +75,8 @@ class SessionPool:
         self._most = sessions
         while self._free and self._open - len(self._ending) > sessions:
             self._end(self._free.pop())
-        self._wake()
+        for _ in range(max(sessions - self._open, 1)):
+            self._wake()
 
     def session(self, revision: Hashable, open_one: Callable[[], Awaitable[Session]]) -> Use:
         """A session for one message (``async with``), kept for others if all goes well.
