@@ -103,6 +103,7 @@ def test_a_database_from_a_newer_version_is_left_alone(serve, keyrelay):
     file = keyrelay.data_dir / "keyrelay.db"
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE schema_floor SET oldest = '9999'")
     line = serve("database_newer")
     assert "9999" in line
     assert "backup" in line
@@ -113,6 +114,7 @@ def test_a_database_from_a_newer_version_is_left_alone(serve, keyrelay):
 def test_a_postgresql_from_a_newer_version_is_left_alone(serve, postgres):
     url = postgres.fresh_database()
     postgres.execute("UPDATE alembic_version SET version_num = '9999'", url.rpartition("/")[2])
+    postgres.execute("UPDATE schema_floor SET oldest = '9999'", url.rpartition("/")[2])
     assert "9999" in serve("database_newer", DATABASE_URL=url)
 
 
