@@ -7,6 +7,7 @@ import email
 import email.policy
 import json
 import re
+import signal
 import sqlite3
 import subprocess
 import tempfile
@@ -188,6 +189,8 @@ class Post:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                # A shell that runs the tests in the background has them ignore Ctrl+C, and all that they start.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             )
             try:
                 yield Running(process, errors)
@@ -218,12 +221,12 @@ class Running:
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
-    def stop(self, signal: int | None = None) -> int:
+    def stop(self, number: int | None = None) -> int:
         """Tell it to stop, as an operator does, and give the exit code."""
-        if signal is None:
+        if number is None:
             self.process.terminate()
         else:
-            self.process.send_signal(signal)
+            self.process.send_signal(number)
         return self.process.wait(timeout=30)
 
     def said(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import time
 import timeit
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -669,3 +670,27 @@ def test_no_message_takes_long_to_be_read(octets):
 
 def test_names_are_read_without_their_quotes():
     assert read_mailboxes('"Doe, \\"J.\\"" x <j@example.org>') == [Mailbox("j@example.org", 'Doe, "J." x')]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"a" * 60_000,
+        b"a:" * 30_000 + b"\x01",
+        b"From: pki@example.org\r\nTo: a@example.org\r\nContent-Type: multipart/mixed; boundary=x"
+        + (b'\r\n x="' + b'\\"' * 450) * 60,
+    ],
+    ids=["a name without end", "many colons", "quotes without end"],
+)
+def test_a_head_made_to_be_searched_for_ever_is_refused_at_once(head):
+    """Half a minute each, when what is no header was looked at from every octet of it."""
+    began = time.thread_time()
+    with pytest.raises(BadInput):
+        handed_in(head + b"\r\n\r\n--x\r\n\r\nhi\r\n--x--\r\n")
+    assert time.thread_time() - began < 2
+
+
+def test_a_quote_that_does_not_end_can_be_read_in_two_ways():
+    head = b'From: pki@example.org\r\nTo: a@example.org\r\nContent-Type: multipart/mixed; boundary=x; y="z'
+    with pytest.raises(BadInput, match="quote"):
+        handed_in(head + b"\r\n\r\n--x\r\n\r\nhi\r\n--x--\r\n")

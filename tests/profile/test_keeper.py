@@ -59,7 +59,9 @@ def test_all_readers_share_one_snapshot_until_something_changes(server):
     assert snapshot(server) is second
 
 
-def test_many_readers_that_arrive_at_once_load_the_profile_once(server):
+def test_many_readers_that_arrive_at_once_load_the_profile_once(fresh_settings, start):
+    server = start(dataclasses.replace(fresh_settings, worker=False))  # it reads the profile too
+
     async def read_at_once(node) -> tuple[int, int]:
         await node.keeper.replace(basic(), by="tester")
         node.keeper.loaded_mark = -1

@@ -100,13 +100,14 @@ def test_replies_that_come_in_one_piece_are_given_one_by_one(loop):
     run(main(), loop)
 
 
-def test_only_what_is_no_refusal_is_taken_without_a_look():
+def test_only_what_is_asked_for_is_taken_without_a_look():
     async def main() -> None:
         async with wired() as (wire, _, writer):
             assert wire.ready() is None
             writer.write(b"250 one\r\n354 two\r\n450 three\r\n")
             assert (await wire.reply()).code == 250
-            assert wire.ready().code == 354
+            assert wire.ready() is None
+            assert wire.ready(go_ahead=True).code == 354
             assert wire.ready() is None
             assert (await wire.reply()).code == 450
 

@@ -146,7 +146,7 @@ def test_a_change_that_fails_leaves_nothing_and_the_next_one_works(fresh_setting
             await add_roles(store, "twice", "twice")
         await add_roles(store, "whole")
         rows = [tuple(row) for row in await store.rows("SELECT name FROM role")]
-        assert store.marks == {"access": 1, "keys": 0, "pam": 0, "profile": 0}
+        assert store.marks == {"access": 1, "keys": 0, "outbox": 0, "pam": 0, "profile": 0}
         await store.close()
         return rows
 
@@ -166,7 +166,7 @@ def test_changes_of_several_topics_at_once_never_lock_each_other_out(fresh_setti
         await store.close()
         return marks
 
-    assert asyncio.run(work()) == {"access": 16, "keys": 0, "pam": 0, "profile": 16}
+    assert asyncio.run(work()) == {"access": 16, "keys": 0, "outbox": 0, "pam": 0, "profile": 16}
 
 
 def test_a_database_that_is_not_there_is_said_without_the_password(fresh_settings, postgres):

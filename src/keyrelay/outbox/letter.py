@@ -13,6 +13,7 @@ from keyrelay.relay.model import Content, Envelope
 from keyrelay.settings import Settings
 
 _MEGABYTE = 1024 * 1024
+_LONGEST_ADDRESS = 1000  # characters that are worth remembering: none that long is an address
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,13 @@ def _in_lower_case(address: str | None) -> str | None:
     return address.lower() if address is not None and address.isascii() else address
 
 
-@lru_cache(maxsize=4096)
 def told(address: str) -> str | None:
     """The address as a relay is told it; None when that cannot be."""
+    return _told(address) if len(address) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(maxsize=4096)
+def _told(address: str) -> str | None:
     try:
         return envelope_address(address)[0]
     except BadInput:

@@ -23,7 +23,7 @@ FIELD = re.compile(rb"([!-9;-~]+):([\t -~\x80-\xff]*\r\n(?:[ \t]+[!-~\x80-\xff][
 
 _TYPE = re.compile(r"\s*([\w!#$&^.+-]+/[\w!#$&^.+-]+)\s*(?:;|$)", re.ASCII)
 _BOUNDARY_PARAMETER = re.compile(
-    r';\s*boundary\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"()<>]+))|"(?:[^"\\]|\\.)*"', re.ASCII | re.IGNORECASE
+    r';\s*boundary\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"()<>]+))|"(?:[^"\\]|\\.)*(?:"|(\\?\Z))', re.ASCII | re.IGNORECASE
 )
 _CONTINUED_BOUNDARY = re.compile(r";\s*boundary\*", re.ASCII | re.IGNORECASE)
 _LONGEST_BOUNDARY = 70  # RFC 2046 section 5.1.1
@@ -78,7 +78,10 @@ def kind_of(value: bytes) -> Kind:
     name = found[1].lower()
     if not name.startswith("multipart/"):
         return Kind(name)
-    boundaries = [one[1] or one[2] or "" for one in _BOUNDARY_PARAMETER.finditer(text) if one[0].startswith(";")]
+    found_all = list(_BOUNDARY_PARAMETER.finditer(text))
+    if any(one[3] is not None for one in found_all):
+        raise BadParts("has a Content-Type with a quote that does not end")
+    boundaries = [one[1] or one[2] or "" for one in found_all if one[0].startswith(";")]
     if len(boundaries) != 1 or _CONTINUED_BOUNDARY.search(text):
         raise BadParts("has a multipart without exactly one boundary")
     (boundary,) = (re.sub(r"\\(.)", r"\1", one) for one in boundaries)

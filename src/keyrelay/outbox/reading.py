@@ -100,9 +100,13 @@ class _Reading:
     def _read_head(self) -> None:
         fields = self._fields
         at = count = gaps = 0
-        for field in FIELD.finditer(self._content, 0, self._end):
-            if field.start() != at:
+        while at < self._end:
+            # At the beginnings of lines alone: a search would look at what is no header from every octet of it.
+            field = FIELD.match(self._content, at, self._end)
+            if field is None:
                 gaps += 1
+                at = self._content.index(b"\n", at) + 1
+                continue
             at = field.end()
             count += 1
             name = field[1].lower()
@@ -110,7 +114,7 @@ class _Reading:
                 fields[name].append(field)
             else:
                 fields[name] = [field]
-        if gaps or at != self._end:
+        if gaps:
             self.found.extend(_bad_lines(self._content[: self._end]))
         if not self._ascii_head:
             self.found.extend(_foreign_violations(self._content[: self._end]))

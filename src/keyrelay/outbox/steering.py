@@ -6,6 +6,7 @@ way. Only messages that nobody has the lease of are touched.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -81,6 +82,7 @@ class Steering:
             last = ""
             while rows := await self._store.rows(_ENDED, state, last):
                 last = rows[-1][0]
+                await asyncio.sleep(0)  # SQLite answers in this very thread
                 found = [name for name, ended_at in rows if ended_at is not None and ended_at >= ended_since]
                 for first in range(0, len(found), _BATCH):
                     some = self._resend(found[first : first + _BATCH], wanted)

@@ -18,7 +18,6 @@ from keyrelay.relay.transcript import Redactor, Transcript
 from keyrelay.relay.wire import ConnectionEnded, NotSmtp, Unasked, Wire
 
 _GO_AHEAD = 354
-_REFUSALS = 400
 _CLOSING = 421
 _QUIT_SECONDS = 2.0
 
@@ -182,7 +181,9 @@ class Session:
             reply = await self._answer("data", body.command)
             self._ensure_in_step("data")
         else:
-            reply = (self._ready() if written else None) or await self._ask("data", body.command, written=written)
+            reply = (self._ready(go_ahead=True) if written else None) or await self._ask(
+                "data", body.command, written=written
+            )
             if reply.positive:
                 raise failed("data", "not_smtp", detail="an answer that DATA cannot have")
             if reply.code == _GO_AHEAD:
@@ -199,9 +200,9 @@ class Session:
 
     # --- Lines and replies -----------------------------------------------------------------------------------
 
-    def _ready(self) -> Reply | None:
+    def _ready(self, *, go_ahead: bool = False) -> Reply | None:
         """A reply that needs neither waiting nor a second look: the common case in a busy session."""
-        return self.wire.ready() if self._transcript is None else None
+        return self.wire.ready(go_ahead=go_ahead) if self._transcript is None else None
 
     async def _ask(self, stage: Stage, line: bytes, *, written: bool) -> Reply:
         if not written:
@@ -248,7 +249,7 @@ class Session:
         # What people will read may repeat what was sent to sign in.
         if self._transcript is not None:
             reply = self._transcript.received(reply)
-        elif reply.code >= _REFUSALS or stage == "data":
+        elif not reply.positive or stage == "data":
             reply = self._redactor.reply(reply)
         if reply.code == _CLOSING:
             self._farewell = reply

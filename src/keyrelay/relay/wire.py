@@ -14,7 +14,6 @@ _LONGEST_REPLY = 32 * 1024
 _SPARE_REPLIES = 8
 _CODES = {b"%d" % code: code for code in range(200, 600)}
 _PIECE = 256 * 1024
-_REFUSALS = 400
 _CLOSING = 421
 _GOODBYE_SECONDS = 1.0
 
@@ -45,6 +44,9 @@ class Unasked(NotSmtp):
 
     def __init__(self) -> None:
         super().__init__("an answer that nobody asked for")
+
+
+_GO_AHEAD = 354
 
 
 class Wire(asyncio.Protocol):
@@ -176,9 +178,9 @@ class Wire(asyncio.Protocol):
                 raise self._end
         return self._replies.popleft()
 
-    def ready(self) -> Reply | None:
-        """The next reply, if it has arrived already and is no refusal."""
-        if self._replies and self._replies[0].code < _REFUSALS:
+    def ready(self, *, go_ahead: bool = False) -> Reply | None:
+        """The next reply, if it has arrived already and is a yes; with ``go_ahead``, if it asks for the content."""
+        if self._replies and (self._replies[0].code == _GO_AHEAD if go_ahead else self._replies[0].positive):
             return self._replies.popleft()
         return None
 
