@@ -353,7 +353,9 @@ def test_waiting_in_json_is_one_document_with_what_was_said(post):
     assert document["recipients"][0]["reply"]["code"] == 250
 
 
-@pytest.mark.parametrize("typed", [("--wait", "0.2"), ("--wait=30", "--send-after", "1h")], ids=" ".join)
+@pytest.mark.parametrize(
+    "typed", [("--wait", "0.2"), ("--wait", "1"), ("--wait=30", "--send-after", "1h")], ids=" ".join
+)
 def test_waiting_ends_with_75_when_nothing_comes_in_time(shared, typed):
     began = time.monotonic()
     done = shared.run("send", "-q", *typed, "a@example.org", given="y")

@@ -53,11 +53,11 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def require_json(content_type: str) -> None:
-    """Raise UnsupportedMediaType unless that is JSON in UTF-8."""
+def require_json(content_type: str, remedy: str | None = None) -> None:
+    """Raise UnsupportedMediaType (with that ``remedy``) unless that is JSON in UTF-8."""
     require_utf8(content_type)
     if not _JSON.fullmatch(media_type(content_type)):
-        raise UnsupportedMediaType("The body's media type is not one that this operation reads.")
+        raise UnsupportedMediaType("The body's media type is not one that this operation reads.", remedy=remedy)
 
 
 def require_utf8(content_type: str) -> None:

@@ -151,7 +151,7 @@ def _form(request: Request) -> _Form:
     given = headers.get(b"content-type", b"application/json").decode("latin-1")
     read = from_rfc822 if given == _RFC822 or media_type(given) == _RFC822 else from_json
     if read is from_json:
-        require_json(given)
+        require_json(given, "Send it as application/json or message/rfc822.")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise UnsupportedMediaType("The body is compressed.", remedy="Send it as it is.")
     key = None

@@ -65,7 +65,7 @@ def send(
     send_after: Annotated[str | None, Parameter(metavar="TIME")] = None,
     priority: Literal["high", "normal", "low"] = "normal",
     key: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    wait: Annotated[bool | str, Parameter(metavar="[SECONDS]", show_default=False)] = False,
+    wait: Annotated[str | bool, Parameter(metavar="[SECONDS]", show_default=False)] = False,
     quiet: Annotated[bool, Parameter(name=["-q", "--quiet"])] = False,
     json: AsJson = False,
     sendmails: Annotated[_Words, Parameter(name="-o")] = None,
