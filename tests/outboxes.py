@@ -360,3 +360,11 @@ async def is_in_state(store, name: str, state: str, seconds: float = 20.0) -> No
         return (await shown(store, name)).state == state
 
     await eventually(reached, f"it never is {state}", seconds)
+
+
+async def handed_in(made: Site, *letters, **order) -> list[str]:
+    return await submit(queue(await made.office("in")), *letters, **order)
+
+
+async def by_hand(made: Site, name: str = "a", **more) -> ByHand:
+    return ByHand(await made.office(name, **more))

@@ -11,6 +11,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+from posting import Post
 
 from live import ADMIN_PASSWORD, run_keyrelay
 
@@ -75,3 +76,27 @@ def written(tmp_path) -> Callable[[str], Path]:
         return file
 
     return write
+
+
+@pytest.fixture(scope="module")
+def configured(used_data_dir, tmp_path_factory) -> Path:
+    data_dir = Path(shutil.copytree(used_data_dir, tmp_path_factory.mktemp("configured") / "data"))
+    Post({"KEYRELAY_DATA_DIR": str(data_dir)}).profile(9)
+    return data_dir
+
+
+@pytest.fixture
+def post(configured, tmp_path) -> Post:
+    """An empty outbox, on which nobody works."""
+    return Post({"KEYRELAY_DATA_DIR": str(shutil.copytree(configured, tmp_path / "data"))})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def anywhere(request, post) -> Post:
+    """The same on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        return post
+    url = request.getfixturevalue("postgres").fresh_database()
+    made = Post({**post.environment, "KEYRELAY_DATABASE_URL": url, "KEYRELAY_MASTER_KEY": "A" * 43 + "="})
+    made.profile(9)
+    return made

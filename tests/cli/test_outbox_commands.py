@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -34,30 +33,6 @@ REFUSES = Script(
         "c@example.org": "451 4.7.1 Come back",
     }
 )
-
-
-@pytest.fixture(scope="module")
-def configured(used_data_dir, tmp_path_factory) -> Path:
-    data_dir = Path(shutil.copytree(used_data_dir, tmp_path_factory.mktemp("configured") / "data"))
-    Post({"KEYRELAY_DATA_DIR": str(data_dir)}).profile(9)
-    return data_dir
-
-
-@pytest.fixture
-def post(configured, tmp_path) -> Post:
-    """An empty outbox, on which nobody works."""
-    return Post({"KEYRELAY_DATA_DIR": str(shutil.copytree(configured, tmp_path / "data"))})
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def anywhere(request, post) -> Post:
-    """The same on SQLite and on PostgreSQL."""
-    if request.param == "sqlite":
-        return post
-    url = request.getfixturevalue("postgres").fresh_database()
-    made = Post({**post.environment, "KEYRELAY_DATABASE_URL": url, "KEYRELAY_MASTER_KEY": "A" * 43 + "="})
-    made.profile(9)
-    return made
 
 
 def delivered(post: Post, **counts: int) -> None:

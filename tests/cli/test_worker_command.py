@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sqlite3
 import time
@@ -14,29 +13,6 @@ from posting import NOBODY_SENDS, Post
 
 from keyrelay.chaos.script import Script
 from relaying import running
-
-
-@pytest.fixture(scope="module")
-def configured(used_data_dir, tmp_path_factory) -> Path:
-    data_dir = Path(shutil.copytree(used_data_dir, tmp_path_factory.mktemp("configured") / "data"))
-    Post({"KEYRELAY_DATA_DIR": str(data_dir)}).profile(9)
-    return data_dir
-
-
-@pytest.fixture
-def post(configured, tmp_path) -> Post:
-    return Post({"KEYRELAY_DATA_DIR": str(shutil.copytree(configured, tmp_path / "data"))})
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def anywhere(request, post) -> Post:
-    """The same on SQLite and on PostgreSQL."""
-    if request.param == "sqlite":
-        return post
-    url = request.getfixturevalue("postgres").fresh_database()
-    made = Post({**post.environment, "KEYRELAY_DATABASE_URL": url, "KEYRELAY_MASTER_KEY": "A" * 43 + "="})
-    made.profile(9)
-    return made
 
 
 def test_a_server_without_worker_keeps_messages_until_a_worker_comes(anywhere):

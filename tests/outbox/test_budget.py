@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyrelay.outbox.budget import PRESETS, Ledger, Limit, Limits, Load, Slot, charges, fair_share, free_slots, room
+from keyrelay.outbox.budget import PRESETS, Ledger, Limit, Limits, Load, charges, fair_share, room
 from keyrelay.outbox.schedule import OutboxClock
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -207,33 +207,6 @@ def test_exchange_online_allows_what_its_documentation_says():
 
 
 # --- Connections ---------------------------------------------------------------------------------------------
-
-
-def test_a_slot_is_free_when_nobody_holds_it_or_its_node_is_gone():
-    held = [Slot(0, "a", NOON + MINUTE), Slot(2, "b", NOON)]
-    assert free_slots(3, held, NOON) == (1, 2)
-    assert free_slots(3, held, NOON - SECOND) == (1,)
-    assert free_slots(3, [], NOON) == (0, 1, 2)
-
-
-def test_slots_beyond_a_lowered_limit_still_count():
-    held = [Slot(number, "a", NOON + MINUTE) for number in (4, 5, 6)]
-    assert free_slots(4, held, NOON) == (0,)
-    assert free_slots(3, held, NOON) == ()
-
-
-@given(st.integers(1, 5), st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 90), st.booleans()), max_size=60))
-def test_nodes_never_hold_more_connections_than_there_are_slots(limit, steps):
-    slots: dict[int, Slot] = {}
-    now = NOON
-    for node, seconds, gives_back in steps:
-        now += seconds * SECOND
-        mine = [slot.number for slot in slots.values() if slot.node == node]
-        if gives_back and mine:
-            del slots[mine[0]]
-        elif free := free_slots(limit, slots.values(), now):
-            slots[free[0]] = Slot(free[0], node, now + MINUTE)
-        assert sum(now < slot.until for slot in slots.values()) <= limit
 
 
 @given(st.integers(1, 20), st.integers(1, 30))

@@ -9,10 +9,8 @@ import pytest
 from keyrelay.outbox.budget import Limits
 from keyrelay.relay.model import Evidence, Reply
 from outboxes import (
-    ByHand,
-    Site,
-    Time,
-    ensure_books_are_right,
+    by_hand,
+    handed_in,
     kept,
     letter,
     per,
@@ -21,50 +19,11 @@ from outboxes import (
     recipients,
     said,
     shown,
-    site,
     submit,
 )
-from relaying import run
 
 AWAY = Evidence("connect", "timeout")
 THREE = ("ada@example.org", "bob@example.org", "cyd@example.org")
-
-
-@pytest.fixture
-def clocks() -> Time:
-    return Time()
-
-
-def _runner(settings, clocks):
-    """Runs a test on a site, and looks at its books at the end."""
-
-    def go(test) -> None:
-        async def main() -> None:
-            async with site(settings, clocks) as made:
-                await test(made)
-                await ensure_books_are_right(made.store)
-
-        run(main())
-
-    return go
-
-
-@pytest.fixture
-def on_both(fresh_settings, clocks):
-    return _runner(fresh_settings, clocks)
-
-
-@pytest.fixture
-def on_site(sqlite_settings, clocks):
-    return _runner(sqlite_settings, clocks)
-
-
-async def handed_in(made: Site, *letters, **order) -> list[str]:
-    return await submit(queue(await made.office("in")), *letters, **order)
-
-
-async def by_hand(made: Site, name: str = "a", **more) -> ByHand:
-    return ByHand(await made.office(name, **more))
 
 
 # --- Limits and pressure -------------------------------------------------------------------------------------

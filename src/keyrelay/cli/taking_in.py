@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -71,14 +70,8 @@ async def _letter(node: Node, handed: Handed) -> Letter:
         raise NoProfile("No profile is configured yet.")
     now = datetime.now(UTC)
     letter = typed_message.letter(handed.typed, handed.octets, handed.files, snapshot.profile, handed.most, now)
-    if await _is_open(node):  # while credentials are refused, nobody is to show them again and again
-        await Foresight(node.outbox.mailer).require(letter, snapshot.tag)
+    await Foresight(node.outbox.mailer, node.store).require(letter, snapshot.tag)
     return letter
-
-
-async def _is_open(node: Node) -> bool:
-    rows = await node.store.rows("SELECT pressure FROM outbox WHERE id = 1")
-    return bool(json.loads(rows[0][0]).get("mode", "open") == "open")
 
 
 async def _somebody_sends(node: Node) -> bool:

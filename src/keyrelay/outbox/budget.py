@@ -174,26 +174,6 @@ def room(limits: Limits, ledger: Ledger, now: datetime) -> Room:
 # --- Connections ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """The right to one connection. A node gives it back when the connection is closed, and not before.
-
-    It renews ``until`` while it runs, and closes the connection in time when it cannot.
-    """
-
-    number: int
-    node: str
-    until: datetime
-
-
-def free_slots(limit: int, taken: Iterable[Slot], now: datetime) -> tuple[int, ...]:
-    """The numbers of the slots that a node may take, in the transaction that has read ``taken``."""
-    numbers = {slot.number for slot in taken if now < slot.until}
-    # After a limit was lowered, slots beyond it may still be in use.
-    most = max(0, limit - len(numbers))
-    return tuple(number for number in range(limit) if number not in numbers)[:most]
-
-
 def fair_share(limit: int, nodes: int, rank: int) -> int:
     """How many connections the node that is the ``rank``-th of ``nodes`` (from 0) keeps when all have work."""
     return limit // nodes + (1 if rank < limit % nodes else 0)

@@ -12,7 +12,7 @@ from keyrelay.outbox.model import ENDED, Recipient, state_of
 from keyrelay.outbox.records import COLUMNS, Kept, due, due_at, many, moment, stamp, written
 from keyrelay.outbox.schedule import overdue
 from keyrelay.outbox.settling import Claim
-from keyrelay.outbox.standing import Standing, readable
+from keyrelay.outbox.standing import Standing, those_readable
 from keyrelay.store.model import Statement, Work
 
 _MOST_CLAIMED = 128
@@ -45,7 +45,7 @@ def claim(standing: Standing, capacity: int) -> Work[tuple[tuple[Claim, ...], da
     for priority in _PRIORITIES:
         if not state.over:
             rows = yield _due(standing, priority, state.capacity - len(state.claims))
-            found = yield from readable(standing, rows)
+            found = yield from those_readable(standing, rows)
             _choose(standing, state, found)
     if at_once == 0:
         yield from _find_overdue(standing, state)
@@ -65,7 +65,7 @@ def _find_overdue(standing: Standing, state: _Claiming) -> Work[None]:
     """Lives end while the outbox is paused, too."""
     for priority in _PRIORITIES:
         rows = yield _due(standing, priority, _A_FEW)
-        for kept in (yield from readable(standing, rows)):
+        for kept in (yield from those_readable(standing, rows)):
             if any(overdue(one, standing.now) for one in kept.submission.recipients):
                 state.expired.append((kept, _with_expired(kept, standing.now)))
 

@@ -6,22 +6,17 @@ However many there are, a page costs the same: every search goes along an index,
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from keyrelay.errors import Unexpected, UnknownName
 from keyrelay.outbox.letter import told
 from keyrelay.outbox.model import STATES, Attempt, State
-from keyrelay.outbox.records import COLUMNS, Kept, first_id, read, read_attempt, stamp
+from keyrelay.outbox.records import COLUMNS, Kept, first_id, read_attempt, readable, stamp
 from keyrelay.store.model import Reader, Row
-
-_logger = logging.getLogger(__name__)
 
 MOST_ON_A_PAGE = 200
 _MOST_RECIPIENTS = 1000  # on a page: a message may have hundreds
@@ -131,15 +126,6 @@ def whole(row: Row) -> Kept:
     if kept is None:
         raise Unexpected("What is kept of this message is damaged.")
     return kept
-
-
-def readable(row: Row) -> Kept | None:
-    """The same, and None for one that is damaged: it must not stand in the way of others."""
-    try:
-        return read(row)
-    except (msgspec.MsgspecError, ValueError):
-        _logger.error("the row of a message is damaged", extra={"facts": {"message": row[0]}})  # noqa: TRY400
-        return None
 
 
 # --- By state ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ import msgspec
 from keyrelay.outbox.model import WAITING, Attempt, Recipient, Said, State, Submission, state_of
 from keyrelay.outbox.schedule import is_due
 from keyrelay.store.model import Row, Statement
+
+_logger = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -117,6 +120,15 @@ def read(row: Row) -> Kept:
     )
     turn = () if lease is None else due(submission, moment(claimed_at))[:claimed]
     return Kept(submission, lease, turn, attempts)
+
+
+def readable(row: Row) -> Kept | None:
+    """The same, and None for a row that is damaged: it must not stand in the way of others."""
+    try:
+        return read(row)
+    except (msgspec.MsgspecError, ValueError):
+        _logger.error("the row of a message is damaged", extra={"facts": {"message": row[0]}})  # noqa: TRY400
+        return None
 
 
 def due(submission: Submission, now: datetime) -> tuple[int, ...]:

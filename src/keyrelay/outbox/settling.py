@@ -12,7 +12,7 @@ from keyrelay.outbox.model import Recipient, Said, Submission
 from keyrelay.outbox.pressure import felt, probed
 from keyrelay.outbox.records import COLUMNS, Kept, many, stamp, written_said
 from keyrelay.outbox.schedule import ABOUT_THE_MESSAGE, Schedule, settle_attempt, taken_over
-from keyrelay.outbox.standing import Present, Standing, readable
+from keyrelay.outbox.standing import Present, Standing, those_readable
 from keyrelay.relay.model import Evidence
 from keyrelay.relay.session import Delivery
 from keyrelay.store.model import Work
@@ -144,7 +144,7 @@ def take_over(standing: Standing) -> Work[bool]:
 def recover(standing: Standing, in_hand: Mapping[str, Claim]) -> Work[None]:
     """Give back what this node has the lease of and knows nothing of: the answer to a claim was lost on its way."""
     rows = yield f"SELECT {COLUMNS} FROM message WHERE state = 'sending' AND lease = $1", (standing.office.node,)  # noqa: S608 - constants
-    found = yield from readable(standing, rows)
+    found = yield from those_readable(standing, rows)
     changes = []
     for kept in found:
         known = in_hand.get(kept.submission.id)
@@ -160,7 +160,7 @@ def _take_over_from(standing: Standing, node: Present) -> Work[None]:
         f"SELECT {COLUMNS} FROM message WHERE state = 'sending' AND lease = $1 LIMIT {_MOST_TAKEN_OVER}",  # noqa: S608 - constants
         (node.id,),
     )
-    found = yield from readable(standing, rows)
+    found = yield from those_readable(standing, rows)
     changes = [(kept, _left_behind(standing, kept)) for kept in found]
     done = yield from standing.write(changes)
     at = stamp(standing.clock.wall)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,11 +16,9 @@ from keyrelay.outbox.clock import ticks
 from keyrelay.outbox.model import ENDED, Recipient, state_of
 from keyrelay.outbox.office import Office
 from keyrelay.outbox.pressure import Pressure, profile_changed
-from keyrelay.outbox.records import Kept, due_at, many, moment, read, stamp, written
+from keyrelay.outbox.records import Kept, due_at, many, moment, readable, stamp, written
 from keyrelay.outbox.schedule import OutboxClock
 from keyrelay.store.model import Row, Statement, Work
-
-_logger = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 _pressure = msgspec.json.Decoder(Pressure)
@@ -176,14 +173,13 @@ _WRITE_TAIL = (
 )
 
 
-def readable(standing: Standing, rows: Sequence[Row]) -> Work[list[Kept]]:
+def those_readable(standing: Standing, rows: Sequence[Row]) -> Work[list[Kept]]:
     """The submissions in these rows of COLUMNS. One that is damaged is held, or it would keep all others from going."""
     found = []
     for row in rows:
-        try:
-            found.append(read(row))
-        except (msgspec.MsgspecError, ValueError):
-            _logger.error("the row of a message is damaged", extra={"facts": {"message": row[0]}})  # noqa: TRY400
+        if (kept := readable(row)) is not None:
+            found.append(kept)
+        else:
             ((before,),) = yield "SELECT state FROM message WHERE id = $1", (row[0],)
             yield "UPDATE message SET state = 'held', due_at = NULL, lease = NULL WHERE id = $1", (row[0],)
             standing.turns.append(Turn(row[0], before, "held"))

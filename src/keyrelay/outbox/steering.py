@@ -17,11 +17,11 @@ import msgspec
 
 from keyrelay.errors import NotNow
 from keyrelay.outbox.books import Books, Turn
-from keyrelay.outbox.listing import is_id, readable, unknown, whole
+from keyrelay.outbox.listing import is_id, unknown, whole
 from keyrelay.outbox.model import ACTIONS, ENDED, Action, Recipient, State, state_of
 from keyrelay.outbox.office import Office
 from keyrelay.outbox.pressure import Pressure, paused_by_operator, resumed_by_operator
-from keyrelay.outbox.records import COLUMNS, Kept, due_at, moment, stamp, written
+from keyrelay.outbox.records import COLUMNS, Kept, due_at, moment, readable, stamp, written
 from keyrelay.outbox.schedule import OutboxClock, steered
 from keyrelay.store.model import Statement, Work
 
