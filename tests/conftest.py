@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from keyrelay import log
 from keyrelay.relay import connecting
 from keyrelay.settings import Settings
 from live import LiveServer, migrated_sqlite, settings_for
+from logs import log_as_it_was
 from postfix import Postfix
 from postgres import Cluster
 
@@ -33,6 +37,13 @@ def _no_settings_from_outside(monkeypatch):
     for name in list(os.environ):
         if name.startswith("KEYRELAY_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _the_log_as_it_was() -> Iterator[None]:
+    """Many tests run in one process what starts the log of a process of its own."""
+    with log_as_it_was():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -129,6 +140,15 @@ def module_server(request, tmp_path_factory, sqlite_template) -> Iterator[LiveSe
     server = LiveServer.start(settings)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def logged(monkeypatch) -> io.StringIO:
+    """The log of this process as keyrelay writes it at debug level."""
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    log.start("debug", "json")
+    return written
 
 
 @pytest.fixture

@@ -18,18 +18,12 @@ STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 @pytest.fixture
 def started(capsys):
     """Start the log as a process does; what that gives reads what was written since."""
-    touched = [logging.getLogger(name) for name in (None, "uvicorn", "uvicorn.error", *log._TALKATIVE)]
-    kept = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in touched]
 
     def start(level: str = "info", form: str = "text") -> Callable[[], str]:
         log.start(level, form)
         return lambda: capsys.readouterr().err
 
-    yield start
-    for logger, handlers, level, propagate in kept:
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-        logger.propagate = propagate
+    return start
 
 
 def fail_with(error: BaseException) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
-import logging
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,7 +16,6 @@ from hypothesis import strategies as st
 
 from canary import leaks, new_canary
 from complaints import complaint, nothing_changes
-from keyrelay import log
 from keyrelay.chaos.relay import ChaosRelay
 from keyrelay.relay.model import STAGES
 from live import SMTP, V1, V2, LiveServer
@@ -501,18 +497,6 @@ def test_nothing_that_is_sent_makes_a_500_or_a_connection_before_validation(
 
 
 # --- Secrets -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def logged(monkeypatch) -> io.StringIO:
-    """The log of this process as keyrelay writes it at debug level."""
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", root.level)
-    written = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", written)
-    log.start("debug", "json")
-    return written
 
 
 def everything_told(server: LiveServer, body: dict[str, Any]) -> bytes:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,7 +12,6 @@ import pytest
 
 from canary import leaks, new_canary
 from complaints import complaint
-from keyrelay import log
 from live import LiveServer
 from pam.double import Answered, page, says
 from vaulting import TYPE, SimpleVault
@@ -44,18 +40,6 @@ def trusting(sqlite_settings, vault, start) -> LiveServer:
 @pytest.fixture
 def number(trusting, vault) -> int:
     return pam_kit.provider(trusting, "Vault", TYPE, vault.values)
-
-
-@pytest.fixture
-def logged(monkeypatch) -> io.StringIO:
-    """The log of this process as keyrelay writes it at debug level."""
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", root.level)
-    written = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", written)
-    log.start("debug", "json")
-    return written
 
 
 def tried(server: LiveServer, number: int, parameters: dict[str, Any] | None = WANTED) -> dict[str, Any]:

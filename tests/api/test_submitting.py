@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import logging
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +16,6 @@ import httpx2
 import pytest
 
 from canary import leaks, new_canary
-from keyrelay import log
 from keyrelay.api import entrance
 from keyrelay.outbox import foresight
 from live import ADMIN_PASSWORD, ANONYMOUS, Command, LiveServer
@@ -323,18 +319,6 @@ def _when_it_is_back(server: LiveServer, more: dict[str, Any]) -> httpx2.Respons
             return answer
         threading.Event().wait(0.05)
     raise AssertionError("the database has not come back")
-
-
-@pytest.fixture
-def logged(monkeypatch) -> io.StringIO:
-    """The log of this process as keyrelay writes it at debug level."""
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", root.level)
-    written = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", written)
-    log.start("debug", "json")
-    return written
 
 
 def test_what_a_message_says_is_neither_logged_nor_kept_in_clear(logged, sqlite_settings, start, database_text):

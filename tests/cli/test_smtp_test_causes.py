@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -292,11 +291,9 @@ class Typed:
 
 
 @pytest.fixture
-def typed(monkeypatch, capsys) -> Iterator[Callable[..., Typed]]:
+def typed(monkeypatch, capsys) -> Callable[..., Typed]:
     """``keyrelay`` as its process would run it, but in this one: names and ports lead where a scene wants."""
     app = cli.app
-    root = logging.getLogger()
-    before = root.handlers[:], root.level, {name: logging.getLogger(name).level for name in root.manager.loggerDict}
 
     def run(*arguments: str) -> Typed:
         capsys.readouterr()
@@ -311,11 +308,7 @@ def typed(monkeypatch, capsys) -> Iterator[Callable[..., Typed]]:
         assert isinstance(code, int), code
         return Typed(code, *capsys.readouterr())
 
-    yield run
-    root.handlers[:], level, levels = before
-    root.setLevel(level)
-    for name in root.manager.loggerDict:
-        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
+    return run
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

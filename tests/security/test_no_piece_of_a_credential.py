@@ -37,6 +37,7 @@ from keyrelay.relay.token import Tokens
 from keyrelay.relay.transcript import Redactor
 from keyrelay.secrets.model import SecretText
 from live_causes import saying
+from logs import log_as_it_was
 from relaying import as_given, certificates
 from token_server import Answer, TokenServer, issues, page, redirect, refused, says, signed
 
@@ -364,9 +365,8 @@ class Stand:
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory) -> Iterator[Stand]:
     directory = tmp_path_factory.mktemp("credentials")
-    root = logging.getLogger()
-    before = root.handlers[:], root.level, {name: logging.getLogger(name).level for name in root.manager.loggerDict}
     with (
+        log_as_it_was(),
         pytest.MonkeyPatch.context() as patch,
         TokenServer(directory) as provider,
         asyncio.Runner(debug=True) as runner,
@@ -377,10 +377,6 @@ def stand(tmp_path_factory) -> Iterator[Stand]:
         made_ready = Stand(runner, provider, bundle)
         made_ready.usual = usual_text(made_ready)
         yield made_ready
-    root.handlers[:], level, levels = before
-    root.setLevel(level)
-    for name in root.manager.loggerDict:
-        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
 
 
 def usual_text(stand: Stand) -> str:

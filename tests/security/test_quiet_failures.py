@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import re
 import sys
 
@@ -48,13 +47,6 @@ def named_after_it(secret: str) -> Exception:
 
 
 FAILURES = [plain, chained, gathered, undecodable, named_after_it]
-
-
-@pytest.fixture(autouse=True)
-def _log_of_its_own(monkeypatch):
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", root.level)
 
 
 @pytest.fixture(params=["text", "json"])
