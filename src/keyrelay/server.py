@@ -20,6 +20,7 @@ from keyrelay.access import accounts
 from keyrelay.access.passwords import make_password
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
+from keyrelay.audit.journal import Journal
 from keyrelay.errors import MasterKeyMissing, SettingsInvalid, Unsuitable
 from keyrelay.network.trust import Trust
 from keyrelay.pam.backend import Backend, Means
@@ -56,6 +57,7 @@ class Node:
     settings: Settings
     store: Store
     keyring: Keyring
+    journal: Journal
     keeper: ProfileKeeper
     providers: ProviderKeeper
     first_password: SecretText | None
@@ -67,13 +69,15 @@ class Node:
         store = await open_store(settings)
         try:
             keyring = await _open_keyring(settings, store)
+            journal = Journal(keyring)
+            await journal.prepare(store)
             password = await _first_user(settings, store)
         except BaseException:
             await store.close()
             raise
-        providers = ProviderKeeper(store, keyring, _backends(store, keyring))
-        keeper = ProfileKeeper(store, keyring, providers.confirm, secrets_kept=settings.history_secrets)
-        return cls(settings, store, keyring, keeper, providers, password)
+        providers = ProviderKeeper(store, keyring, _backends(store, keyring), journal)
+        keeper = ProfileKeeper(store, keyring, providers.confirm, journal, secrets_kept=settings.history_secrets)
+        return cls(settings, store, keyring, journal, keeper, providers, password)
 
     def application(self) -> Application:
         from keyrelay.api.app import Application

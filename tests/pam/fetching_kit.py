@@ -135,7 +135,7 @@ async def worked(settings, work: Work, seconds: float = 30.0, backend: Fake | No
     node = await Node.open(settings)
     backend, clock = backend or Fake(), Clock()
     backends = {backend.name: backend, LocalDb.name: LocalDb(node.store, node.keyring)}
-    providers = ProviderKeeper(node.store, node.keyring, lambda: backends)
+    providers = ProviderKeeper(node.store, node.keyring, lambda: backends, node.journal)
 
     def no_tls() -> Any:
         raise AssertionError("nothing is connected to")

@@ -49,7 +49,7 @@ class Disagreeing(MyVault):
 
 def keeper(node: Node, *backends: Any) -> ProviderKeeper:
     installed = {backend.name: backend for backend in (LocalDb(node.store, node.keyring), *backends)}
-    return ProviderKeeper(node.store, node.keyring, lambda: installed)
+    return ProviderKeeper(node.store, node.keyring, lambda: installed, node.journal)
 
 
 def draft(kind: str | None, values: Mapping[str, str | None], **more: Any) -> ProviderDraft:

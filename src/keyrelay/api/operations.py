@@ -21,6 +21,8 @@ from keyrelay.access.sign_in import SignIn
 from keyrelay.api.answers import PRIVATE, Answer, Header
 from keyrelay.api.conventions import asked_version
 from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer
+from keyrelay.audit.acting import acting_as
+from keyrelay.audit.model import Actor
 from keyrelay.errors import (
     HeaderRequired,
     KeyrelayError,
@@ -176,7 +178,8 @@ class Resource:
             identity = await self._identify(request)
             self._admit(identity, operation, request.path_params)
             version = self._version(request, operation)
-            answer = await operation.versions[version](Call(request, identity, self.services))
+            with acting_as(Actor(identity.name, address_of(request))):
+                answer = await operation.versions[version](Call(request, identity, self.services))
         except KeyrelayError as error:
             answer = self.style.explain(correlated(error) if is_our_fault(error) else error, self.name)
         except ClientDisconnect:
@@ -193,8 +196,8 @@ class Resource:
 
     async def _identify(self, request: Request) -> Identity:
         header = request.headers.get("authorization")
-        address = request.client.host if request.client else "unknown"
-        identity = await self.services.sign_in.identify(None if header is None else header.encode("latin-1"), address)
+        given = None if header is None else header.encode("latin-1")
+        identity = await self.services.sign_in.identify(given, address_of(request))
         if "x-keyfactor-requested-with" not in request.headers:
             strict = self.services.settings.require_requested_with and self.style.versioned
             # Only browsers send Origin; one that knows the password would add it to a foreign page's request (D10).
@@ -213,6 +216,11 @@ class Resource:
         if not self.style.versioned:
             return 1
         return asked_version(request.headers.getlist("x-keyfactor-api-version"), operation.versions)
+
+
+def address_of(request: Request) -> str:
+    """The network address that a request comes from."""
+    return request.client.host if request.client else "unknown"
 
 
 def lacking(identity: Identity, *permissions: str) -> PermissionMissing:

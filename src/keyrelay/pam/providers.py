@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
+from keyrelay.audit.journal import Journal
 from keyrelay.errors import BadInput, InUse, NameTaken, SecretGone, StoreUnavailable, UnknownName, UnknownReference
 from keyrelay.pam import catalogue as kept
 from keyrelay.pam import local, rules, sealing
@@ -37,10 +38,13 @@ class ProviderKeeper:
     ``backends``: the installed ones, asked for when they are needed first.
     """
 
-    def __init__(self, store: Store, keyring: Keyring, backends: Callable[[], Mapping[str, Backend]]) -> None:
+    def __init__(
+        self, store: Store, keyring: Keyring, backends: Callable[[], Mapping[str, Backend]], journal: Journal
+    ) -> None:
         self._store = store
         self._keyring = keyring
         self._backends = backends
+        self._journal = journal
         self._loading = asyncio.Lock()
         self._loaded = Catalogue({}, {})
         self._mark = -1

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import zip_longest
 
+from keyrelay.audit.journal import Journal
+from keyrelay.audit.model import Category, Deed, Kind, Operation
 from keyrelay.errors import BadInput, KeyUnknown, ProfileChanged, SecretGone, StoreUnavailable, UnknownName
 from keyrelay.profile import document
 from keyrelay.profile.document import FieldChange
@@ -80,8 +82,11 @@ Confirm = Callable[[Reader, SmtpProfile], Awaitable[None]]
 class ProfileKeeper:
     """The one place that reads and writes the profile."""
 
-    def __init__(self, store: Store, keyring: Keyring, confirm: Confirm, *, secrets_kept: int) -> None:
+    def __init__(
+        self, store: Store, keyring: Keyring, confirm: Confirm, journal: Journal, *, secrets_kept: int
+    ) -> None:
         """``secrets_kept``: how many of the newest revisions keep their stored secrets."""
+        self._journal = journal
         self._confirm = confirm
         self._store = store
         self._keyring = keyring
@@ -184,6 +189,7 @@ class ProfileKeeper:
                     row = await self._insert(change, current.revision + 1, profile, by, restored_from)
                     # Read here: afterwards another one may be the newest, and this one's secrets erased.
                     written = await self._snapshot_of(row, change)
+                    await self._journal.write(change, _deed(current, written))
             except Conflict:
                 # The data key has just been rotated away by another process: seal with the new one.
                 await self._keyring.reload(self._store)
@@ -236,6 +242,21 @@ class ProfileKeeper:
                 opened = await stored.reveal(reader, self._keyring, source, field=field, destination=destination)
                 visible[field] = opened.reveal()
         return _snapshot(row, visible)
+
+
+def _deed(before: Snapshot, after: Snapshot) -> Deed:
+    """What the audit trail tells of a revision: field by field, and of a secret only that it changed."""
+    assert after.profile is not None  # noqa: S101 - it has just been written
+    changes = {
+        change.field: "changed" if change.secret else {"before": change.before, "after": change.after}
+        for change in document.differences(before.profile, after.profile)
+    }
+    operation = Operation.CREATED if before.profile is None else Operation.UPDATED
+    details: dict[str, int] = {"revision": after.revision}
+    if after.restored_from is not None:
+        operation = Operation.RECOVERED
+        details["restored_from"] = after.restored_from
+    return Deed(Category.SMTP, operation, Kind.PROFILE, "SMTP profile", "1", details=details, changes=changes)
 
 
 def _snapshot(row: Row, visible: dict[str, str]) -> Snapshot:

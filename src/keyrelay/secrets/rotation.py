@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from keyrelay.secrets import stored
-from keyrelay.secrets.keyring import Keyring
-from keyrelay.store.model import Conflict, Store
+from keyrelay.secrets.keyring import Keyring, Place, Sealed
+from keyrelay.store.model import Change, Conflict, Store
 
 _BATCH = 50
+# Where the key belongs that signs the audit trail.
+AUDIT_KEY = Place("audit_head", "1", "audit_key", "audit")
 
 # Encrypts what somebody else keeps with older keys, and gives how much it was.
 Reseal = Callable[[Store, Keyring], Awaitable[int]]
@@ -68,9 +70,17 @@ async def _reseal_batch(store: Store, keyring: Keyring) -> int:
     return len(rows)
 
 
+async def _reseal_audit_key(change: Change, keyring: Keyring) -> None:
+    rows = await change.rows("SELECT key_id, sealed FROM audit_head WHERE key_id < $1", keyring.current)
+    for key_id, sealed in rows:
+        anew = keyring.seal(keyring.open(Sealed(key_id, bytes(sealed)), AUDIT_KEY), AUDIT_KEY)
+        await change.run("UPDATE audit_head SET key_id = $1, sealed = $2 WHERE id = 1", anew.key_id, anew.content)
+
+
 async def _drop_unused(store: Store, keyring: Keyring) -> int:
     try:
         async with store.change("keys") as change:
+            await _reseal_audit_key(change, keyring)
             return await change.run(_DROP, keyring.current)
     except Conflict:
         return 0  # a node that had not heard of the new key just used the old one; the next rotation takes it along
@@ -79,4 +89,5 @@ async def _drop_unused(store: Store, keyring: Keyring) -> int:
 _DROP = (
     "DELETE FROM data_key WHERE id < $1 AND NOT EXISTS (SELECT 1 FROM stored_secret WHERE key_id = data_key.id)"
     " AND NOT EXISTS (SELECT 1 FROM message_content WHERE key_id = data_key.id)"
+    " AND NOT EXISTS (SELECT 1 FROM audit_head WHERE key_id = data_key.id)"
 )
