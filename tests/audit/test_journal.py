@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from keyrelay.audit.acting import acting_as
+from keyrelay.audit.acting import act_as
 from keyrelay.audit.chain import SELECT, Signer, hash_of
 from keyrelay.audit.journal import read_head
 from keyrelay.audit.model import Actor, Category, Deed, Kind, Operation
@@ -21,9 +21,9 @@ async def rows(node):
 
 
 async def written(node, *deeds, by="jo"):
-    with acting_as(Actor(by, "127.0.0.1")):
-        async with node.store.change("profile") as change:
-            await node.journal.write(change, *deeds)
+    act_as(Actor(by, "127.0.0.1"))
+    async with node.store.change("profile") as change:
+        await node.journal.write(change, *deeds)
 
 
 async def assert_unbroken(node, entries):

@@ -165,7 +165,7 @@ def test_a_database_that_has_become_read_only_is_said_and_still_read(sqlite_serv
 
 def test_a_file_locked_for_too_long_is_said_and_waited_for_no_longer(sqlite_server):
     sqlite_server.put_v2(BASIC)
-    pragma_on_the_writer(sqlite_server, "PRAGMA busy_timeout = 50")
+    sqlite_server.node.store._writer._busy_seconds = 0.05
     file = sqlite_server.settings.sqlite_file
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

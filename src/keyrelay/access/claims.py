@@ -49,7 +49,8 @@ async def roles_of(reader: Reader, held: Collection[Claim]) -> tuple[str, ...]:
     roles: set[str] = set()
     for scheme in {claim.scheme for claim in held}:
         rows = await reader.rows(
-            "SELECT c.type, c.value, r.role FROM claim c JOIN role_claim r ON r.claim = c.id WHERE c.scheme = $1", scheme
+            "SELECT c.type, c.value, r.role FROM claim c JOIN role_claim r ON r.claim = c.id WHERE c.scheme = $1",
+            scheme,
         )
         roles.update(role for kind, value, role in rows if Claim(ClaimType(kind), value, scheme).key in keys)
     return tuple(sorted(roles))

@@ -15,6 +15,8 @@ from keyrelay.errors import BodyTooLarge, BodyTooSlow, MalformedBody, UnknownVer
 from keyrelay.profile.model import RequestHeader
 from keyrelay.secrets.model import FromPam, GivenSecret, SecretText
 
+# Where the server may put what gives the whole body, or None when that has not come yet (``api/short_way.py``).
+BODY_THAT_CAME = "keyrelay.body"
 BODY_LIMIT = 256 * 1024
 _BODY_SECONDS = 30.0
 _FORM = "application/x-www-form-urlencoded"
@@ -97,6 +99,16 @@ async def read_body(
     ``slowest``: bytes a second that a body may take beyond the usual time. ``taken`` is told the bytes of each piece,
     if there is more than one, and may raise. Raises BodyTooLarge (with that ``remedy``) and BodyTooSlow.
     """
+    if (look := request.scope.get(BODY_THAT_CAME)) is not None and (whole := look()) is not None:
+        if len(whole) > limit:
+            raise _too_large(limit, remedy)
+        return bytes(whole)
+    return await _body_that_comes(request, limit, remedy, slowest, taken)
+
+
+async def _body_that_comes(
+    request: Request, limit: int, remedy: str | None, slowest: int | None, taken: Callable[[int], None] | None
+) -> bytes:
     declared = request.headers.get("content-length", "")
     length = int(declared[:12]) if declared.isdigit() else None
     if length is not None and length > limit:

@@ -21,7 +21,7 @@ from keyrelay.access.sign_in import SignIn
 from keyrelay.api.answers import PRIVATE, Answer, Header
 from keyrelay.api.conventions import asked_version
 from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer
-from keyrelay.audit.acting import acting_as
+from keyrelay.audit.acting import act_as
 from keyrelay.audit.model import Actor
 from keyrelay.errors import (
     HeaderRequired,
@@ -178,8 +178,8 @@ class Resource:
             identity = await self._identify(request)
             self._admit(identity, operation, request.path_params)
             version = self._version(request, operation)
-            with acting_as(Actor(identity.name, address_of(request))):
-                answer = await operation.versions[version](Call(request, identity, self.services))
+            act_as(Actor(identity.name, address_of(request)))
+            answer = await operation.versions[version](Call(request, identity, self.services))
         except KeyrelayError as error:
             answer = self.style.explain(correlated(error) if is_our_fault(error) else error, self.name)
         except ClientDisconnect:

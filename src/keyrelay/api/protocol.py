@@ -8,6 +8,7 @@ from typing import Any
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from keyrelay.api import short_way
 from keyrelay.api.answers import Answer
 from keyrelay.api.problems import keyfactor_answer
 from keyrelay.errors import HeadTooLarge, KeyrelayError, NotHttp
@@ -62,7 +63,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if (whole := self._at_once(cycle)) is None:
             self._unset_keepalive_if_required()  # armed when an answer before it was sent at once
-            cycle.transport = _Together(self.transport, self.loop)  # type: ignore[assignment]  # of what a cycle asks
+            short_way.lay(cycle)
             super()._start_asgi_task(cycle, app)
             return
         date = b"".join(b"%s: %s\r\n" % header for header in cycle.default_headers)
@@ -104,37 +105,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._answering():
             self.transport.write(_bytes(keyfactor_answer(error, str).with_headers((b"connection", b"close"))))
         self.transport.close()
-
-
-class _Together:
-    """Writes the head of an answer together with what follows at once, which uvicorn writes by itself."""
-
-    __slots__ = ("_held", "_loop", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._held = b""
-
-    def write(self, data: bytes) -> None:
-        if self._held:
-            data, self._held = self._held + data, b""
-            self._transport.write(data)
-        else:
-            self._held = data
-            self._loop.call_soon(self._flush)
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def _flush(self) -> None:
-        if self._held:
-            data, self._held = self._held, b""
-            self._transport.write(data)
 
 
 def _nothing(scope: Any) -> None:

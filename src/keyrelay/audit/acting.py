@@ -6,8 +6,6 @@ it on (docs/decisions/0022).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 from keyrelay.audit.model import Actor
@@ -22,11 +20,6 @@ def acting() -> Actor:
     return _acting.get()
 
 
-@contextmanager
-def acting_as(actor: Actor) -> Iterator[None]:
-    """Whatever is done within is done by this actor."""
-    token = _acting.set(actor)
-    try:
-        yield
-    finally:
-        _acting.reset(token)
+def act_as(actor: Actor) -> None:
+    """Whatever this task does from here on, and the tasks that it starts, is done by this actor."""
+    _acting.set(actor)

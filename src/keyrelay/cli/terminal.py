@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Parameter
 
 from keyrelay import log, settings
-from keyrelay.audit.acting import acting_as
+from keyrelay.audit.acting import act_as
 from keyrelay.audit.model import Actor
 from keyrelay.errors import Unsuitable
 from keyrelay.secrets.model import SecretText
@@ -40,8 +40,8 @@ def with_node(work: Callable[[Node], Awaitable[Result]]) -> Result:
         try:
             if node.first_password is not None:
                 print(f"First start: user 'admin' has the password {node.first_password.reveal()}", file=sys.stderr)
-            with acting_as(Actor(caller())):
-                return await work(node)
+            act_as(Actor(caller()))
+            return await work(node)
         finally:
             await node.close()
 

@@ -11,24 +11,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from functools import lru_cache
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from keyrelay.errors import DatabaseUnreachable, DataDirUnusable, StoreUnavailable
 from keyrelay.store.model import Conflict, Dialect, Result, Row, Statement, Topic, Work
 from keyrelay.store.schema import HEAD, migrate, require_usable
+from keyrelay.store.sqlite_writer import STATEMENTS, Writer, numbered
 from keyrelay.store.wal_index import WalIndex
 
 _BUSY_SECONDS = 30.0
 _LOOK_SECONDS = 0.05  # between two looks whether another process has changed the file
-_STATEMENTS = 512  # kept prepared
 # So many free pages, or one in so many, are left in the file: the next messages will want them.
 _SPARE_PAGES, _SPARE_PART = 16_384, 10
 _PAGES_AT_ONCE = 256  # given back in one transaction
@@ -47,7 +45,7 @@ class SqliteStore:
     marks: Mapping[Topic, int]
     dialect = _DIALECT
 
-    def __init__(self, reader: sqlite3.Connection, writer: _Writer, newest: Callable[[], object]) -> None:
+    def __init__(self, reader: sqlite3.Connection, writer: Writer, newest: Callable[[], object]) -> None:
         self._reader = reader
         self._writer = writer
         self._turn = asyncio.Lock()
@@ -69,7 +67,7 @@ class SqliteStore:
 
     @classmethod
     async def _connect(cls, file: Path) -> Self:
-        writer = await _Writer.open(file)
+        writer = await Writer.open(partial(_writing_connection, file), _BUSY_SECONDS)
         try:
             reader = _reading_connection(file)
             reader.execute("SELECT 1 FROM change_mark").fetchone()  # SQLite makes the index when it first reads
@@ -91,7 +89,7 @@ class SqliteStore:
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         try:
-            return self._reader.execute(_numbered(sql), values).fetchall()
+            return self._reader.execute(numbered(sql), values).fetchall()
         except sqlite3.Error as problem:
             raise _unavailable(problem) from problem
 
@@ -101,7 +99,7 @@ class SqliteStore:
             change = _SqliteChange(self._writer)
             try:
                 try:
-                    await change.run("BEGIN IMMEDIATE")
+                    await self._writer.begin()
                     for topic in topics:
                         await change.run("UPDATE change_mark SET version = version + 1 WHERE topic = $1", topic)
                     yield change
@@ -117,26 +115,9 @@ class SqliteStore:
     async def perform(self, work: Work[Result], *, aside: bool = False) -> Result:
         async with self._turn:
             try:
-                if aside:
-                    return await self._writer.do(lambda connection: _perform(connection, work))
-                return await self._perform_here(work)
+                return await (self._writer.perform(work) if aside else self._writer.perform_here(work))
             except sqlite3.Error as problem:
                 raise _unavailable(problem) from problem
-
-    async def _perform_here(self, work: Work[Result]) -> Result:
-        """What may wait (for the lock, for the disk) in the writer's thread, and the rest in this one.
-
-        Two threads that both run Python take turns of milliseconds: a transaction took three times as long.
-        """
-        try:
-            await self._writer.do(_begin)
-            result = self._writer.drive(work)
-            await self._writer.do(_commit)
-        except BaseException as problem:
-            # Shielded: whoever is cancelled must not leave a transaction open for the next one.
-            await asyncio.shield(self._writer.do(_roll_back))
-            raise _meaning(problem) from problem
-        return result
 
     async def news(self, seen: object, seconds: float) -> object:
         deadline = time.monotonic() + seconds
@@ -170,87 +151,21 @@ class SqliteStore:
         self._reader.close()
 
 
-class _Writer:
-    """The connection that changes are made on, in a thread of its own."""
-
-    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
-        self._connection = connection
-        self._thread = thread
-
-    @classmethod
-    async def open(cls, file: Path) -> Self:
-        thread = ThreadPoolExecutor(1, thread_name_prefix="keyrelay-sqlite")
-        try:
-            return cls(await asyncio.get_running_loop().run_in_executor(thread, _writing_connection, file), thread)
-        except BaseException:
-            thread.shutdown(wait=False)
-            raise
-
-    async def do(self, what: Callable[[sqlite3.Connection], _Value]) -> _Value:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, what, self._connection)
-
-    def drive(self, work: Work[Result]) -> Result:
-        """Run statements in the caller's thread, within a transaction: the writer's has nothing to do meanwhile."""
-        return _drive(self._connection, work)
-
-    async def close(self) -> None:
-        await self.do(sqlite3.Connection.close)
-        self._thread.shutdown(wait=False)
-
-
 class _SqliteChange:
-    def __init__(self, writer: _Writer) -> None:
+    def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
-        return await self._do(lambda connection: connection.execute(_numbered(sql), values).fetchall())
+        return await self._do(lambda connection: connection.execute(numbered(sql), values).fetchall())
 
     async def run(self, sql: str, *values: Any) -> int:
-        return await self._do(lambda connection: connection.execute(_numbered(sql), values).rowcount)
+        return await self._do(lambda connection: connection.execute(numbered(sql), values).rowcount)
 
     async def _do(self, what: Callable[[sqlite3.Connection], _Value]) -> _Value:
         try:
             return await self._writer.do(what)
         except sqlite3.IntegrityError as problem:
             raise Conflict(str(problem)) from problem
-
-
-def _perform(connection: sqlite3.Connection, work: Work[Result]) -> Result:
-    try:
-        _begin(connection)
-        result = _drive(connection, work)
-        _commit(connection)
-    except BaseException as problem:
-        _roll_back(connection)
-        raise _meaning(problem) from problem
-    return result
-
-
-def _begin(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-
-
-def _commit(connection: sqlite3.Connection) -> None:
-    connection.execute("COMMIT")
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    with suppress(sqlite3.Error):  # what went wrong first says more
-        connection.rollback()
-
-
-def _meaning(problem: BaseException) -> BaseException:
-    return Conflict(str(problem)) if isinstance(problem, sqlite3.IntegrityError) else problem
-
-
-def _drive(connection: sqlite3.Connection, work: Work[Result]) -> Result:
-    try:
-        sql, values = next(work)
-        while True:
-            sql, values = work.send(connection.execute(_numbered(sql), values).fetchall())
-    except StopIteration as end:
-        result: Result = end.value
-        return result
 
 
 def _shrink(connection: sqlite3.Connection) -> int:
@@ -263,15 +178,9 @@ def _shrink(connection: sqlite3.Connection) -> int:
     return int((before - after) * size)
 
 
-@lru_cache(maxsize=_STATEMENTS)
-def _numbered(sql: str) -> str:
-    # SQLite takes $1 for a parameter whose name is 1, and ?1 for the first one.
-    return re.sub(r"\$(\d+)", r"?\1", sql)
-
-
 def _writing_connection(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        file, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False, cached_statements=_STATEMENTS
+        file, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False, cached_statements=STATEMENTS
     )
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
@@ -279,7 +188,7 @@ def _writing_connection(file: Path) -> sqlite3.Connection:
 
 
 def _reading_connection(file: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(file, isolation_level=None, timeout=5.0, cached_statements=_STATEMENTS)
+    connection = sqlite3.connect(file, isolation_level=None, timeout=5.0, cached_statements=STATEMENTS)
     connection.execute("PRAGMA query_only=ON")
     return connection
 

@@ -1,0 +1,177 @@
+"""The connection that changes are made on, in a thread of its own.
+
+A pool of threads would do, and takes half as long again for each step: nobody waits here but for this one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Self, TypeVar
+
+from keyrelay.store.model import Conflict, Result, Work
+
+STATEMENTS = 512
+"""How many statements a connection keeps prepared."""
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005  # seconds, between two looks whether another process still writes
+_PRIMARY = 0xFF  # of SQLite's extended result codes, the part that says what it is
+
+_Value = TypeVar("_Value")
+
+
+class Writer:
+    """Makes changes, one after the other, for as long as its thread lives."""
+
+    def __init__(self, busy_seconds: float) -> None:
+        """``busy_seconds``: for how long it waits for other processes that write."""
+        self._busy_seconds = busy_seconds
+        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._connection: sqlite3.Connection
+        # A daemon: whoever fails before it is closed need not wait for it.
+        self._thread = threading.Thread(target=self._work, name="keyrelay-sqlite", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    async def open(cls, connect: Callable[[], sqlite3.Connection], busy_seconds: float) -> Self:
+        """Raises sqlite3.Error."""
+        writer = cls(busy_seconds)
+        try:
+            writer._connection = await writer._ordered(connect)
+        except BaseException:
+            writer._orders.put(None)
+            raise
+        return writer
+
+    async def do(self, what: Callable[[sqlite3.Connection], _Value]) -> _Value:
+        """Do something with the connection, in the thread."""
+        return await self._ordered(lambda: what(self._connection))
+
+    def _ordered(self, what: Callable[[], _Value]) -> asyncio.Future[_Value]:
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[_Value] = loop.create_future()
+
+        def work() -> None:
+            try:
+                value = what()
+            except BaseException as problem:  # noqa: BLE001 - whoever waits gets it
+                tell: Callable[[], None] = _telling(outcome, problem)
+            else:
+                tell = _giving(outcome, value)
+            with suppress(RuntimeError):  # the loop has ended: nobody waits
+                loop.call_soon_threadsafe(tell)
+
+        self._orders.put(work)
+        return outcome
+
+    def _work(self) -> None:
+        while (order := self._orders.get()) is not None:
+            order()
+
+    async def close(self) -> None:
+        await self.do(sqlite3.Connection.close)
+        self._orders.put(None)
+
+    # --- A transaction as a generator --------------------------------------------------------------------------
+
+    async def perform(self, work: Work[Result]) -> Result:
+        """Run the whole of a transaction in the thread."""
+        return await self._ordered(lambda: self._perform(work))
+
+    async def perform_here(self, work: Work[Result]) -> Result:
+        """What may wait (for the lock, for the disk) in the thread, and the rest in the caller's.
+
+        Two threads that both run Python take turns of milliseconds: a transaction took three times as long.
+        """
+        try:
+            await self.begin()
+            result = _drive(self._connection, work)
+            await self.do(_commit)
+        except BaseException as problem:
+            # Shielded: whoever is cancelled must not leave a transaction open for the next one.
+            await asyncio.shield(self.do(_roll_back))
+            raise _meaning(problem) from problem
+        return result
+
+    async def begin(self) -> None:
+        await self.do(self._begin)
+
+    def _perform(self, work: Work[Result]) -> Result:
+        connection = self._connection
+        try:
+            self._begin(connection)
+            result = _drive(connection, work)
+            _commit(connection)
+        except BaseException as problem:
+            _roll_back(connection)
+            raise _meaning(problem) from problem
+        return result
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Begin to write, as soon as no other process does.
+
+        SQLite would sleep for one millisecond, then two, five and ten between its looks; transactions take less.
+        """
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            deadline, pause = time.monotonic() + self._busy_seconds, _SHORTEST_PAUSE
+            while not _begun(connection, last=time.monotonic() > deadline):
+                time.sleep(pause)
+                pause = min(pause * 1.2, _LONGEST_PAUSE)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000:.0f}")
+
+
+def _begun(connection: sqlite3.Connection, *, last: bool) -> bool:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as problem:
+        if last or problem.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
+
+
+def _commit(connection: sqlite3.Connection) -> None:
+    connection.execute("COMMIT")
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):  # what went wrong first says more
+        connection.rollback()
+
+
+def _meaning(problem: BaseException) -> BaseException:
+    return Conflict(str(problem)) if isinstance(problem, sqlite3.IntegrityError) else problem
+
+
+def _drive(connection: sqlite3.Connection, work: Work[Result]) -> Result:
+    try:
+        sql, values = next(work)
+        while True:
+            sql, values = work.send(connection.execute(numbered(sql), values).fetchall())
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+
+
+@lru_cache(maxsize=STATEMENTS)
+def numbered(sql: str) -> str:
+    """The same statement with its parameters as SQLite counts them."""
+    # SQLite takes $1 for a parameter whose name is 1, and ?1 for the first one.
+    return re.sub(r"\$(\d+)", r"?\1", sql)
+
+
+def _giving(outcome: asyncio.Future[Any], value: object) -> Callable[[], None]:
+    return lambda: None if outcome.done() else outcome.set_result(value)
+
+
+def _telling(outcome: asyncio.Future[Any], problem: BaseException) -> Callable[[], None]:
+    return lambda: None if outcome.done() else outcome.set_exception(problem)
