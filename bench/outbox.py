@@ -138,6 +138,7 @@ class _Field:
         place, sizes = self._directory, self._sizes
         found: dict[str, Measurement] = {
             SUBMIT.rfc822: lambda: queue_keyrelay.accept(place, RFC822, CLIENTS, sizes.seconds),
+            SUBMIT.rfc822_two: lambda: queue_keyrelay.accept(place, RFC822, CLIENTS, sizes.seconds, processes=2),
             SUBMIT.rfc822_alone: lambda: queue_keyrelay.accept(place, RFC822, 1, sizes.seconds),
             SUBMIT.json: lambda: queue_keyrelay.accept(place, JSON, CLIENTS, sizes.seconds),
         }

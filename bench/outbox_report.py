@@ -31,6 +31,7 @@ DELIVER = SimpleNamespace(
 )
 SUBMIT = SimpleNamespace(
     rfc822="submissions, keyrelay, rfc822, 64 clients",
+    rfc822_two="submissions, keyrelay with two processes, rfc822, 64 clients",
     rfc822_alone="submissions, keyrelay, rfc822, 1 client",
     json="submissions, keyrelay, JSON, 64 clients",
     postfix="submissions, Postfix, 64 clients",
@@ -68,6 +69,7 @@ COMPARISONS = (
     Comparison(DELIVER.keyrelay, DELIVER.postfix, 5, 3),
     Comparison(DELIVER.keyrelay_apart, DELIVER.postfix, 5, 3),
     Comparison(SUBMIT.rfc822, SUBMIT.postfix, 8, 5),
+    Comparison(SUBMIT.rfc822_two, SUBMIT.postfix, 8, 5),
     Comparison(SUBMIT.rfc822_alone, SUBMIT.postfix_alone, 2),
     Comparison(SUBMIT.json, SUBMIT.rfc822, 1 / 3),
     Comparison(DRAIN.sqlite, DRAIN.procrastinate, 10, 5),

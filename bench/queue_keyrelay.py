@@ -20,9 +20,14 @@ _WARMING = 200
 _SCRIPT = Path(__file__).parent / "submit.lua"
 
 
-def accept(directory: Path, submission: Submission, clients: int, seconds: int) -> dict[str, float]:
-    """How many it makes durable a second, while nothing goes out; asked by wrk."""
-    with Keyrelay.fresh(directory) as keyrelay, keyrelay.serving(free_port()) as serving:
+def accept(
+    directory: Path, submission: Submission, clients: int, seconds: int, *, processes: int = 1
+) -> dict[str, float]:
+    """How many it makes durable a second, while nothing goes out; asked by wrk. ``processes`` take them in."""
+    with (
+        Keyrelay.fresh(directory, KEYRELAY_WORKERS=str(processes)) as keyrelay,
+        keyrelay.serving(free_port()) as serving,
+    ):
         body = keyrelay.data / "body"
         body.write_bytes(submission.body)
         load = Load(clients, seconds, Cores(None, None), _SCRIPT, (str(body),))
