@@ -21,7 +21,7 @@ import uvloop
 
 from keyrelay import listening
 from keyrelay import server as keyrelay_server
-from keyrelay.access import accounts
+from keyrelay.access import accounts, roles
 from keyrelay.secrets.model import SecretText
 from keyrelay.settings import Settings
 from keyrelay.store.schema import migrate_sqlite
@@ -101,11 +101,11 @@ class LiveServer:
 
         async def add(node: keyrelay_server.Node) -> None:
             async with node.store.change("access") as change:
-                roles = ()
+                held = ()
                 if permissions:
-                    roles = (f"role of {name}",)
-                    await accounts.add_role(change, roles[0], permissions)
-                await accounts.add_account(change, name, SecretText(password), roles)
+                    held = (f"role of {name}",)
+                    await roles.add_role(change, held[0], permissions)
+                await accounts.add_account(change, name, SecretText(password), held)
 
         self.run(add)
 

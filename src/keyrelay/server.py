@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from starlette.types import Receive, Scope, Send
 
 from keyrelay import listening, log, settings
-from keyrelay.access import accounts
+from keyrelay.access.keeper import AccessKeeper
 from keyrelay.access.passwords import make_password
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
@@ -59,6 +59,7 @@ class Node:
     store: Store
     keyring: Keyring
     journal: Journal
+    access: AccessKeeper
     keeper: ProfileKeeper
     providers: ProviderKeeper
     first_password: SecretText | None
@@ -72,13 +73,15 @@ class Node:
             keyring = await _open_keyring(settings, store)
             journal = Journal(keyring)
             await journal.prepare(store)
-            password = await _first_user(settings, store)
+            access = AccessKeeper(store, journal)
+            await access.prepare()
+            password = await _first_user(settings, store, access)
         except BaseException:
             await store.close()
             raise
         providers = ProviderKeeper(store, keyring, _backends(store, keyring), journal)
         keeper = ProfileKeeper(store, keyring, providers.confirm, journal, secrets_kept=settings.history_secrets)
-        return cls(settings, store, keyring, journal, keeper, providers, password)
+        return cls(settings, store, keyring, journal, access, keeper, providers, password)
 
     def application(self) -> Application:
         from keyrelay.api.app import Application
@@ -91,6 +94,7 @@ class Node:
             Services(
                 self.settings,
                 self.store,
+                self.access,
                 self.keeper,
                 rules,
                 self.providers,
@@ -227,21 +231,17 @@ def _masters(settings: Settings) -> tuple[MasterKey, ...]:
     return newest, MasterKey.read(settings.previous_master_key, "KEYRELAY_PREVIOUS_MASTER_KEY")
 
 
-async def _first_user(settings: Settings, store: Store) -> SecretText | None:
+async def _first_user(settings: Settings, store: Store, access: AccessKeeper) -> SecretText | None:
     """Make the first user when there is none; give its password if it was generated."""
     if await store.rows("SELECT 1 FROM account LIMIT 1"):
         return None
     given = settings.admin_password
     password = SecretText(given or make_password())
-    async with store.change("access") as change:
-        if await accounts.any_account(change):
-            return None  # another node was faster
-        await accounts.ensure_administrator_role(change)
-        try:
-            await accounts.add_account(change, FIRST_USER, password, (accounts.ADMINISTRATOR,))
-        except Unsuitable as problem:
-            raise SettingsInvalid(f"KEYRELAY_ADMIN_PASSWORD cannot be used. {problem.message}") from None
-    return None if given else password
+    try:
+        made = await access.add_first_user(FIRST_USER, password)
+    except Unsuitable as problem:
+        raise SettingsInvalid(f"KEYRELAY_ADMIN_PASSWORD cannot be used. {problem.message}") from None
+    return password if made and not given else None  # another node may have been faster
 
 
 # --- Listening -----------------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ def test_a_role_is_added_with_its_permissions_in_their_one_form(keyrelay):
 def test_the_table_shows_what_the_json_says(keyrelay):
     keyrelay.ok("role", "add", "Reader", "--permission", "/system_settings/read/")
     table = keyrelay.ok("role", "list")
-    assert re.search(r"^Role +Permissions +Held by", table)
-    assert re.search(r"^Administrator +/ +1 *$", table, re.MULTILINE)
-    assert re.search(r"^Reader +/system_settings/read/ +0 *$", table, re.MULTILINE)
+    assert re.search(r"^Role +Permissions +Held by +Claims", table)
+    assert re.search(r"^Administrator +/ +1 +0 *$", table, re.MULTILINE)
+    assert re.search(r"^Reader +/system_settings/read/ +0 +0 *$", table, re.MULTILINE)
 
 
 def test_granting_twice_is_granting_once_and_case_does_not_matter(keyrelay):
@@ -53,7 +53,7 @@ def test_a_second_role_of_the_same_name_is_refused_in_any_case(keyrelay):
 
 
 def test_a_role_name_that_cannot_be_printed_is_refused(keyrelay):
-    keyrelay.refused("unsuitable", "role", "add", "a\x1b[31m\n", "--permission", "/pam/")
+    keyrelay.refused("bad_input", "role", "add", "a\x1b[31m\n", "--permission", "/pam/")
 
 
 def test_what_is_no_permission_string_is_refused_and_adds_nothing(keyrelay):

@@ -1,4 +1,4 @@
-"""Keeping users and roles. Names are compared without regard to case, as on the systems they come from."""
+"""Local users, within a change. Names are compared without regard to case, as on the systems they come from."""
 
 from __future__ import annotations
 
@@ -6,44 +6,43 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from keyrelay.access.claims import LOCAL_SCHEME, ClaimType
 from keyrelay.access.identity import Identity
 from keyrelay.access.passwords import hash_password
-from keyrelay.access.permissions import EVERYTHING, permission
+from keyrelay.access.permissions import EVERYTHING
+from keyrelay.access.roles import role_name, unknown
 from keyrelay.errors import LastAdministrator, NameTaken, UnknownName, Unsuitable
 from keyrelay.secrets.model import SecretText
-from keyrelay.store.model import Change, Conflict, Row, Store
+from keyrelay.store.model import Change, Conflict, Reader, Row, Store
 
-ADMINISTRATOR = "Administrator"
 # A colon would end the name in a Basic header (RFC 7617); the rest would be unreadable in a log or a path.
 _NAME = re.compile(r"[^\s:/\x00-\x20\x7f]{1,128}")
+# Names of users as claims spell them, and the roles that these give.
+_BY_CLAIM = (
+    "SELECT c.value AS name, r.role AS role FROM claim c JOIN role_claim r ON r.claim = c.id"
+    " WHERE c.scheme = $1 AND c.type = $2"
+)
+_GIVEN = (
+    f"SELECT g.name, g.role, p.permission FROM ({_BY_CLAIM}"  # noqa: S608 - a constant
+    " UNION ALL SELECT account AS name, role FROM role_holder WHERE account = $3) g"
+    " LEFT JOIN role_permission p ON p.role = g.role ORDER BY g.role"
+)
+_ADMINISTRATORS_BY_CLAIM = (
+    f"SELECT g.name FROM ({_BY_CLAIM}) g JOIN role_permission p ON p.role = g.role WHERE p.permission = $3"  # noqa: S608 - a constant
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A local user."""
+    """A local user. ``roles``: those it holds, and those that a claim gives to it."""
 
     name: str
     roles: tuple[str, ...]
     changed_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
-    """A named set of permission strings."""
-
-    name: str
-    permissions: tuple[str, ...]
-    holders: int
-
-
 async def any_account(change: Change) -> bool:
     return bool(await change.rows("SELECT 1 FROM account LIMIT 1"))
-
-
-async def ensure_administrator_role(change: Change) -> None:
-    if not await change.rows("SELECT 1 FROM role WHERE name = $1", ADMINISTRATOR):
-        await change.run("INSERT INTO role (name) VALUES ($1)", ADMINISTRATOR)
-        await change.run("INSERT INTO role_permission (role, permission) VALUES ($1, $2)", ADMINISTRATOR, EVERYTHING)
 
 
 async def add_account(change: Change, name: str, password: SecretText, roles: tuple[str, ...]) -> None:
@@ -75,53 +74,35 @@ async def remove_account(change: Change, name: str) -> None:
     await change.run("DELETE FROM role_holder WHERE account = $1", name.casefold())
     if not await change.run("DELETE FROM account WHERE name = $1", name.casefold()):
         raise UnknownName(f"There is no user {name}.")
-    await _require_administrator(change)
+    await require_administrator(change)
 
 
-async def add_role(change: Change, name: str, permissions: tuple[str, ...]) -> None:
-    if not re.fullmatch(r"[^\x00-\x1f\x7f]{1,128}", name) or name != name.strip():
-        raise Unsuitable("A role's name needs 1 to 128 characters that can be printed.")
-    if await change.rows("SELECT 1 FROM role WHERE LOWER(name) = LOWER($1)", name):
-        raise NameTaken(f"There is a role {name} already.")
-    strings = sorted({permission(text) for text in permissions})
-    await change.run("INSERT INTO role (name) VALUES ($1)", name)
-    for string in strings:
-        await change.run("INSERT INTO role_permission (role, permission) VALUES ($1, $2)", name, string)
-
-
-async def grant_role(change: Change, role: str, account: str) -> None:
-    """Give a user a role; nothing changes when it holds it already."""
-    role_name = await _role_name(change, role)
-    if not await change.rows("SELECT 1 FROM account WHERE name = $1", account.casefold()):
+async def grant_role(change: Change, role: str, account: str) -> bool:
+    """Give a user a role; False when it holds it already."""
+    pair = (await _role_name(change, role), account.casefold())
+    if not await change.rows("SELECT 1 FROM account WHERE name = $1", pair[1]):
         raise UnknownName(f"There is no user {account}.")
-    pair = (role_name, account.casefold())
-    if not await change.rows("SELECT 1 FROM role_holder WHERE role = $1 AND account = $2", *pair):
-        await change.run("INSERT INTO role_holder (role, account) VALUES ($1, $2)", *pair)
+    if await change.rows("SELECT 1 FROM role_holder WHERE role = $1 AND account = $2", *pair):
+        return False
+    await change.run("INSERT INTO role_holder (role, account) VALUES ($1, $2)", *pair)
+    return True
 
 
 async def revoke_role(change: Change, role: str, account: str) -> None:
-    role_name = await _role_name(change, role)
-    if not await change.run("DELETE FROM role_holder WHERE role = $1 AND account = $2", role_name, account.casefold()):
-        raise UnknownName(f"User {account} does not hold the role {role_name}.")
-    await _require_administrator(change)
+    name = await _role_name(change, role)
+    if not await change.run("DELETE FROM role_holder WHERE role = $1 AND account = $2", name, account.casefold()):
+        raise UnknownName(f"User {account} does not hold the role {name}.")
+    await require_administrator(change)
 
 
-async def accounts(store: Store) -> list[Account]:
-    held: dict[str, list[str]] = {}
-    for account, role in await store.rows("SELECT account, role FROM role_holder ORDER BY role"):
-        held.setdefault(account, []).append(role)
-    rows = await store.rows("SELECT name, changed_at FROM account ORDER BY name")
-    return [Account(name, tuple(held.get(name, ())), datetime.fromisoformat(at)) for name, at in rows]
-
-
-async def roles(store: Store) -> list[Role]:
-    strings: dict[str, list[str]] = {}
-    for role, string in await store.rows("SELECT role, permission FROM role_permission ORDER BY permission"):
-        strings.setdefault(role, []).append(string)
-    counts = await store.rows("SELECT role, COUNT(*) FROM role_holder GROUP BY role")
-    holders: dict[str, int] = {role: count for role, count in counts}  # noqa: C416 - rows are no pairs to mypy
-    names = await store.rows("SELECT name FROM role ORDER BY name")
-    return [Role(name, tuple(strings.get(name, ())), holders.get(name, 0)) for (name,) in names]
+async def accounts(reader: Reader) -> list[Account]:
+    held: dict[str, set[str]] = {}
+    for account, role in await reader.rows("SELECT account, role FROM role_holder"):
+        held.setdefault(account, set()).add(role)
+    for value, role in await reader.rows(_BY_CLAIM, LOCAL_SCHEME, int(ClaimType.USER)):
+        held.setdefault(value.casefold(), set()).add(role)
+    rows = await reader.rows("SELECT name, changed_at FROM account ORDER BY name")
+    return [Account(name, tuple(sorted(held.get(name, ()))), datetime.fromisoformat(at)) for name, at in rows]
 
 
 async def find(store: Store, names: list[str]) -> tuple[str, str] | None:
@@ -133,16 +114,27 @@ async def find(store: Store, names: list[str]) -> tuple[str, str] | None:
     return None
 
 
-async def identity(store: Store, account: str) -> Identity:
-    """What an account is and may, as of now."""
-    rows = await store.rows(
-        "SELECT h.role, p.permission FROM role_holder h LEFT JOIN role_permission p ON p.role = h.role"
-        " WHERE h.account = $1 ORDER BY h.role",
-        account,
+async def identity(reader: Reader, account: str) -> Identity:
+    """What an account is and may, as of now: by the roles it holds, and by those that claims give to it."""
+    # In one statement, so that all of it was so at one moment. Text is folded here, as databases do it differently.
+    rows = await reader.rows(_GIVEN, LOCAL_SCHEME, int(ClaimType.USER), account)
+    mine = [(role, string) for name, role, string in rows if name.casefold() == account]
+    roles = dict.fromkeys(role for role, _ in mine)
+    return Identity(account, tuple(roles), frozenset(string for _, string in mine if string is not None))
+
+
+async def require_administrator(change: Change) -> None:
+    """Raise LastAdministrator unless there is still a local user who may do everything."""
+    rows = await change.rows(
+        "SELECT 1 FROM role_holder h JOIN role_permission p ON p.role = h.role WHERE p.permission = $1 LIMIT 1",
+        EVERYTHING,
     )
-    return Identity(
-        account, tuple(dict.fromkeys(row[0] for row in rows)), frozenset(row[1] for row in rows if row[1] is not None)
-    )
+    if rows:
+        return
+    by_claim = await change.rows(_ADMINISTRATORS_BY_CLAIM, LOCAL_SCHEME, int(ClaimType.USER), EVERYTHING)
+    named = {name.casefold() for (name,) in by_claim}
+    if not any(name in named for (name,) in await change.rows("SELECT name FROM account")):
+        raise LastAdministrator("Nobody would be left who may do everything.")
 
 
 def account_name(text: str) -> str:
@@ -152,20 +144,11 @@ def account_name(text: str) -> str:
     return text.casefold()
 
 
-async def _role_name(change: Change, text: str) -> str:
-    rows = await change.rows("SELECT name FROM role WHERE LOWER(name) = LOWER($1)", text)
-    if not rows:
-        raise UnknownName(f"There is no role {text}.")
-    return str(rows[0][0])
-
-
-async def _require_administrator(change: Change) -> None:
-    rows = await change.rows(
-        "SELECT 1 FROM role_holder h JOIN role_permission p ON p.role = h.role WHERE p.permission = $1 LIMIT 1",
-        EVERYTHING,
-    )
-    if not rows:
-        raise LastAdministrator("Nobody would be left who may do everything.")
+async def _role_name(reader: Reader, text: str) -> str:
+    name = await role_name(reader, text)
+    if name is None:
+        raise unknown(text)
+    return name
 
 
 def _now() -> str:

@@ -22,6 +22,24 @@ SUBMIT_AS = "/messages/submit/as/"
 READ_MESSAGES = "/messages/read/"
 READ_CONTENT = "/messages/raw/"
 MODIFY_MESSAGES = "/messages/modify/"
+READ_SECURITY = "/security/read/"
+MODIFY_SECURITY = "/security/modify/"
+
+# Every string that something asks for; a test holds it against the routes.
+ASKED = (
+    READ_SETTINGS,
+    MODIFY_SETTINGS,
+    READ_PAM,
+    MODIFY_PAM,
+    READ_METRICS,
+    SUBMIT,
+    SUBMIT_AS,
+    READ_MESSAGES,
+    READ_CONTENT,
+    MODIFY_MESSAGES,
+    READ_SECURITY,
+    MODIFY_SECURITY,
+)
 
 _SEGMENT = r"[a-z0-9_.@+-]{1,254}"  # an address fits (RFC 5321 section 4.5.3.1)
 _SHAPE = re.compile(rf"/(?:{_SEGMENT}/){{0,8}}", re.ASCII)
@@ -42,6 +60,21 @@ def permission(text: str) -> str:
 def granted(held: Iterable[str], needed: str) -> bool:
     """Whether one of the strings held grants the one needed."""
     return any(_covers(_meaning(string), needed) for string in held)
+
+
+def every() -> list[str]:
+    """Every permission string there is to give: those that something asks for, and the broader ones that grant them."""
+    found = {EVERYTHING}
+    for string in ASKED:
+        places = [place for place, character in enumerate(string) if character == "/"]
+        found.update(string[: place + 1] for place in places)
+    return sorted(found)
+
+
+def beyond(held: Iterable[str], strings: Iterable[str]) -> list[str]:
+    """Those of the strings that grant more than what is held, sorted."""
+    mine = tuple(held)
+    return sorted({string for string in strings if not granted(mine, _meaning(string))})
 
 
 def sending_as(address: str) -> str:

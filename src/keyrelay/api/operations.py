@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from keyrelay.access.identity import Identity
+from keyrelay.access.keeper import AccessKeeper
 from keyrelay.access.sign_in import SignIn
 from keyrelay.api.answers import PRIVATE, Answer, Header
 from keyrelay.api.conventions import asked_version
@@ -53,6 +54,7 @@ class Services:
 
     settings: Settings
     store: Store
+    access: AccessKeeper
     keeper: ProfileKeeper
     rules: Rules
     providers: ProviderKeeper

@@ -15,6 +15,8 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Parameter
 
 from keyrelay import log, settings
+from keyrelay.access.identity import Identity
+from keyrelay.access.permissions import EVERYTHING
 from keyrelay.audit.acting import act_as
 from keyrelay.audit.model import Actor
 from keyrelay.errors import Unsuitable
@@ -55,6 +57,11 @@ def caller() -> str:
     except KeyError:
         name = str(os.getuid())
     return f"{name} (command line)"
+
+
+def operator() -> Identity:
+    """The same as somebody who may do everything: whoever reaches the database and its keys can."""
+    return Identity(caller(), (), frozenset({EVERYTHING}))
 
 
 def show(

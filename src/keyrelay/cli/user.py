@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from keyrelay.access import accounts
+from keyrelay.access.accounts import Account
 from keyrelay.access.passwords import make_password
 from keyrelay.cli import terminal
 from keyrelay.cli.terminal import AsJson, InputFile
@@ -31,8 +31,7 @@ def add(name: str, *, role: list[str] | None = None, password_file: InputFile | 
     password = given or SecretText(make_password())
 
     async def work(node: Node) -> None:
-        async with node.store.change("access") as change:
-            await accounts.add_account(change, name, password, tuple(role or ()))
+        await node.access.add_user(name, password, tuple(role or ()))
 
     terminal.with_node(work)
     print(f"User {name.casefold()} added.")
@@ -49,8 +48,8 @@ def list_users(*, json: AsJson = False) -> None:
         Print JSON.
     """
 
-    async def work(node: Node) -> list[accounts.Account]:
-        return await accounts.accounts(node.store)
+    async def work(node: Node) -> list[Account]:
+        return await node.access.accounts()
 
     documents = [
         {"name": account.name, "roles": list(account.roles), "changed_at": account.changed_at.isoformat()}
@@ -79,8 +78,7 @@ def passwd(name: str, *, password_file: InputFile | None = None) -> None:
     password = given or SecretText(make_password())
 
     async def work(node: Node) -> None:
-        async with node.store.change("access") as change:
-            await accounts.set_password(change, name, password)
+        await node.access.set_password(name, password)
 
     terminal.with_node(work)
     print(f"Password of {name.casefold()} changed.")
@@ -98,8 +96,7 @@ def remove(name: str) -> None:
     """
 
     async def work(node: Node) -> None:
-        async with node.store.change("access") as change:
-            await accounts.remove_account(change, name)
+        await node.access.remove_user(name)
 
     terminal.with_node(work)
     print(f"User {name.casefold()} removed.")

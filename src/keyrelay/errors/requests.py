@@ -15,9 +15,9 @@ class BadInput(KeyrelayError):
     code = "bad_input"
     remedy = "Correct the fields named and send the request again."
 
-    def __init__(self, violations: tuple[Violation, ...]) -> None:
+    def __init__(self, violations: tuple[Violation, ...], *, remedy: str | None = None) -> None:
         self.violations = violations[:_MOST_VIOLATIONS]  # an answer to nonsense has a bound too
-        super().__init__(" ".join(self.sentences()))
+        super().__init__(" ".join(self.sentences()), remedy=remedy)
 
     def sentences(self, name: Callable[[str], str] = lambda field: field) -> list[str]:
         """One sentence for each violation, with the fields called what ``name`` says."""

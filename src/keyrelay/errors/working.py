@@ -62,6 +62,13 @@ class InUse(KeyrelayError):
     remedy = "Change what uses it first; the message names it."
 
 
+class Immutable(KeyrelayError):
+    """What is built in cannot be deleted, and some of it cannot be changed; nothing was."""
+
+    code = "immutable"
+    remedy = "Make a role of your own, or change what may be changed: its description and its claims."
+
+
 class Unsuitable(KeyrelayError):
     """A name, password or permission string that keyrelay does not accept."""
 

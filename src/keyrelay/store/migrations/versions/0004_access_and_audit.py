@@ -30,6 +30,13 @@ def _roles() -> None:
     ):
         op.add_column("role", column)
     op.create_index("role_id", "role", ["id"], unique=True)
+    # A number is given once: what a client has kept must never come to mean another role or claim.
+    numbers = op.create_table(
+        "access_number",
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("last", sa.Integer, nullable=False),
+    )
+    op.bulk_insert(numbers, [{"kind": "role", "last": 0}, {"kind": "claim", "last": 0}])
     op.create_table(
         "claim",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),

@@ -1,0 +1,34 @@
+"""The authentication schemes there are: whose word claims are (contract 6.3)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from keyrelay.access.claims import LOCAL_SCHEME
+from keyrelay.store.model import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """An identity provider as claims name it."""
+
+    id: str
+    name: str
+    display_name: str
+
+
+LOCAL = Scheme("0d0c9a1e-52a5-4a0e-9b0f-6f4b3a1d7c21", LOCAL_SCHEME, "Local users")
+_GONE = "00000000-0000-0000-0000-000000000000"
+
+
+async def schemes(reader: Reader) -> dict[str, Scheme]:
+    """Every scheme there is, by its name; that of the local users among them."""
+    rows = await reader.rows("SELECT id, scheme, document FROM identity_provider ORDER BY scheme")
+    kept = [Scheme(number, name, json.loads(document).get("display_name") or name) for number, name, document in rows]
+    return {scheme.name: scheme for scheme in (LOCAL, *kept)}
+
+
+def gone(name: str) -> Scheme:
+    """What is left of a scheme that claims still name, when its identity provider is not there any more."""
+    return Scheme(_GONE, name, name)
