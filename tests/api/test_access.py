@@ -22,6 +22,8 @@ PASSWORD = "long enough 1"
 # Every operation and what it needs: a permission, any role at all, or to be signed in.
 ANY_ROLE, SIGNED_IN = "any role", "signed in"
 READ_PAM, MODIFY_PAM = "/pam/read/", "/pam/modify/"
+READ_SECURITY, MODIFY_SECURITY = "/security/read/", "/security/modify/"
+SECURITY = f"{BASE}/Security"
 SUBMIT, READ_METRICS = "/messages/submit/", "/metrics/read/"
 READ_MESSAGES, READ_CONTENT, MODIFY_MESSAGES = "/messages/read/", "/messages/raw/", "/messages/modify/"
 READ_ONE, MODIFY_ONE = "/pam/read/{id}/", "/pam/modify/{id}/"
@@ -33,7 +35,20 @@ NEEDS = {
     f"POST {BASE}/SMTP/Test": MODIFY,
     f"GET {BASE}/Status/Endpoints": ANY_ROLE,
     f"GET {BASE}/Status/HealthCheck": ANY_ROLE,
-    f"GET {BASE}/Security/My/Permissions": SIGNED_IN,
+    f"GET {SECURITY}/My/Permissions": SIGNED_IN,
+    f"GET {BASE}/PermissionSets/My": SIGNED_IN,
+    f"GET {BASE}/Permissions": READ_SECURITY,
+    f"GET {SECURITY}/Roles": READ_SECURITY,
+    f"POST {SECURITY}/Roles": MODIFY_SECURITY,
+    f"PUT {SECURITY}/Roles": MODIFY_SECURITY,
+    f"GET {SECURITY}/Roles/{{id}}": READ_SECURITY,
+    f"DELETE {SECURITY}/Roles/{{id}}": MODIFY_SECURITY,
+    f"GET {SECURITY}/Claims": READ_SECURITY,
+    f"POST {SECURITY}/Claims": MODIFY_SECURITY,
+    f"PUT {SECURITY}/Claims": MODIFY_SECURITY,
+    f"GET {SECURITY}/Claims/Roles": READ_SECURITY,
+    f"GET {SECURITY}/Claims/{{id}}": READ_SECURITY,
+    f"DELETE {SECURITY}/Claims/{{id}}": MODIFY_SECURITY,
     f"GET {OWN}": READ,
     f"PUT {OWN}": MODIFY,
     f"PATCH {OWN}": MODIFY,
@@ -87,6 +102,8 @@ HOLDERS = {
     "submitter": (SUBMIT,),
     "submitter-as": (SUBMIT + "as/pki@example.org/",),
     "prometheus": (READ_METRICS,),
+    "security-reader": (READ_SECURITY,),
+    "security-changer": (MODIFY_SECURITY,),
 }
 MAY = {
     READ: {"reader", "keeper", "everything"},
@@ -104,6 +121,8 @@ MAY = {
     MODIFY_MESSAGES: {"steerer", "everything"},
     SOME + SUBMIT: {"submitter", "submitter-as", "everything"},
     READ_METRICS: {"prometheus", "everything"},
+    READ_SECURITY: {"security-reader", "everything"},
+    MODIFY_SECURITY: {"security-changer", "everything"},
 }
 # What a list that knows no number leaves out for them.
 WITH_A_NUMBER = {"one-reader": READ_ONE, "one-changer": MODIFY_ONE}

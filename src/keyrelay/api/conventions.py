@@ -228,6 +228,16 @@ class Fields:
         self._inside.extend((field, inner) for inner in found)
         return found
 
+    def texts(self, field: str) -> tuple[str, ...]:
+        """A list of texts."""
+        value = self._values.get(field)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self._wrong(field, "must be a list of texts")
+            return ()
+        return tuple(value)
+
     def all_violations(self) -> tuple[Violation, ...]:
         """What is wrong with the members, and with those of the objects among them."""
         for field, inner in self._inside:

@@ -45,7 +45,8 @@ if TYPE_CHECKING:  # what a start does not need
     from keyrelay.relay.diagnosis import Diagnoses
 
 _logger = logging.getLogger(__name__)
-_DIGITS = 10  # of the largest int32
+_INT32 = 2**31
+_DIGITS = 10  # of the largest of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +219,15 @@ class Resource:
         if not self.style.versioned:
             return 1
         return asked_version(request.headers.getlist("x-keyfactor-api-version"), operation.versions)
+
+
+def number_in_path(call: Call) -> int | None:
+    """The number that the path names as {id}; None for what is none of the numbers there can be (int32)."""
+    text = str(call.request.path_params["id"])
+    digits = text.lstrip("0") or text[:1]
+    if not text.isascii() or not text.isdigit() or len(digits) > _DIGITS or int(digits) >= _INT32:
+        return None
+    return int(digits)
 
 
 def address_of(request: Request) -> str:

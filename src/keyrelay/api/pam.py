@@ -9,13 +9,12 @@ from keyrelay.api import lists, wire_pam
 from keyrelay.api.answers import JSON, Answer
 from keyrelay.api.conventions import read_fields
 from keyrelay.api.lists import Listing
-from keyrelay.api.operations import Call, Handler, Operation, Resource, Services, Style, lacking
+from keyrelay.api.operations import Call, Handler, Operation, Resource, Services, Style, lacking, number_in_path
 from keyrelay.errors import BadInput, UnknownName, Violation
 from keyrelay.pam.model import Entry, Provider
 from keyrelay.secrets.model import FromPam
 
 _READ_ONE, _MODIFY_ONE = READ_PAM + "{id}/", MODIFY_PAM + "{id}/"
-_INT32 = 2**31
 _PROVIDERS = Listing({"Area": int, "Name": str, "ProviderType": str, "SecuredAreaId": int}, None, "Name")
 _ENTRIES = Listing({"SecretName": str, "Description": str}, None, "SecretName")
 
@@ -187,11 +186,10 @@ async def _remove_entry(call: Call) -> Answer:
 
 def provider_number(call: Call) -> int:
     """The provider that the path names. Raises UnknownName for what is none of the numbers there can be."""
-    text = str(call.request.path_params["id"])
-    digits = text.lstrip("0") or text[:1]
-    if not text.isascii() or not text.isdigit() or len(digits) > len(str(_INT32)) or int(digits) >= _INT32:
+    number = number_in_path(call)
+    if number is None:
         raise UnknownName("There is no such PAM provider.", remedy="GET /PamProviders lists them.")
-    return int(digits)
+    return number
 
 
 def _require(violations: tuple[Violation, ...]) -> None:
