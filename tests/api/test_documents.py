@@ -14,8 +14,9 @@ import jsonschema_rs
 import msgspec
 import pytest
 from pam_kit import PROVIDERS, TYPES, entries, entry, provider
+from security_kit import CLAIMS, ROLES, add, add_claim, delete, user_claim
 
-from keyrelay.api import openapi, outbox, wire_pam, wire_v1, wire_v2
+from keyrelay.api import openapi, outbox, wire_pam, wire_security, wire_v1, wire_v2
 from keyrelay.api.problems import SHOWN
 from live import ANONYMOUS, BASIC, OAUTH
 
@@ -33,10 +34,19 @@ BODIES = {
     "InnerProviderType": wire_pam.InnerType,
     "ParameterValue": wire_pam.ParamValue,
     "Entry": wire_pam.EntryAnswer,
+    "Role": wire_security.RoleAnswer,
+    "RoleItem": wire_security.RoleItem,
+    "RoleOfClaim": wire_security.RoleOfClaim,
+    "RoleInSet": wire_security.RoleInSet,
+    "PermissionSet": wire_security.PermissionSet,
+    "Claim": wire_security.ClaimAnswer,
+    "ClaimProvider": wire_security.ClaimProvider,
 }
 PROVIDER = {"keyfactor-v1": wire_pam.ProviderV1, "keyfactor-v2": wire_pam.ProviderV2}
 # What the examples speak of: number 3 is a local provider with this entry.
 EXAMPLE_PROVIDER, EXAMPLE_ENTRY = 3, "smtp-pass"
+# Number 1 is the built-in role; number 2 is given by the claim number 1, of this user.
+BUILT_IN_ROLE, EXAMPLE_ROLE, EXAMPLE_CLAIM, EXAMPLE_USER = 1, 2, 1, "jo"
 SUCCESS = {MESSAGES: 202}
 EXAMPLES = {}  # the id of a message, once it is handed in
 UNUSED_TYPE = {"Name": "Unused", "Parameters": []}
@@ -65,8 +75,11 @@ class Listed(NamedTuple):
     path: str
     operation: dict
 
-    def at(self, number=EXAMPLE_PROVIDER):
+    def at(self, number=None):
         """Its path, with an id in its place."""
+        if number is None:
+            examples = {ROLES: EXAMPLE_ROLE, CLAIMS: EXAMPLE_CLAIM}
+            number = examples.get(self.path.rpartition("/")[0], EXAMPLE_PROVIDER)
         return self.path.replace("{id}", EXAMPLES.get("message", "") if self.is_about_a_message else str(number))
 
     @property
@@ -76,6 +89,13 @@ class Listed(NamedTuple):
     @property
     def headers(self):
         return {} if self.document == "keyrelay" else {"x-keyfactor-api-version": str(VERSIONS[self.document])}
+
+    @property
+    def query(self):
+        """What has to be asked, as the document shows it."""
+        parameters = [follow(self.document, each) for each in self.operation.get("parameters", [])]
+        needed = [each for each in parameters if each["in"] == "query" and each.get("required")]
+        return {each["name"]: each["example"] for each in needed}
 
     def examples(self):
         """The bodies of requests that the document shows, by name."""
@@ -112,6 +132,9 @@ def _examples_have_what_they_speak_of(module_server):
     while (number := provider(module_server, f"Provider for {len(OPERATIONS)}")) < EXAMPLE_PROVIDER:
         module_server.request("DELETE", f"{PROVIDERS}/{number}").raise_for_status()
     entry(module_server, number, EXAMPLE_ENTRY)
+    claim = user_claim(EXAMPLE_USER, Description="The operator jo")
+    role = add(module_server, "Mail operators", "/messages/", claims=(claim,))
+    assert (role["Id"], role["Claims"][0]["Id"]) == (EXAMPLE_ROLE, EXAMPLE_CLAIM)
     module_server.put_v2(ANONYMOUS).raise_for_status()
     module_server.post("/api/v1/outbox/pause").raise_for_status()
     EXAMPLES["message"] = module_server.post(MESSAGES, json={"to": "ops@example.org", "text": "x"}).json()["id"]
@@ -128,6 +151,8 @@ def undo(server, listed, answer):
         return
     if listed.path == PROVIDERS:
         server.request("DELETE", f"{PROVIDERS}/{answer.json()['Id']}").raise_for_status()
+    elif listed.path in {ROLES, CLAIMS}:
+        delete(server, listed.path, answer.json()["Id"]).raise_for_status()
     elif listed.path.endswith("/Entries"):
         query = {"secretName": answer.json()["SecretName"]}
         server.request("DELETE", entries(EXAMPLE_PROVIDER), params=query).raise_for_status()
@@ -297,7 +322,12 @@ def test_deletions_are_answered_as_documented(module_server, listed):
     kind = module_server.post(TYPES, json=UNUSED_TYPE).raise_for_status().json()["Id"]
     number = provider(module_server, "To be deleted")
     entry(module_server, number, "to be deleted")
-    place = listed.at(kind if listed.path.startswith(TYPES) else number)
+    made = {
+        TYPES: kind,
+        ROLES: add(module_server, "To be deleted")["Id"],
+        CLAIMS: add_claim(module_server, ClaimValue="to be deleted")["Id"],
+    }
+    place = listed.at(made.get(listed.path.rpartition("/")[0], number))
     query = {"secretName": "to be deleted"} if listed.path.endswith("/Entries") else {}
     for status in (204, 404):
         answer = module_server.request("DELETE", place, params=query, headers=listed.headers)
@@ -305,6 +335,8 @@ def test_deletions_are_answered_as_documented(module_server, listed):
         assert_documented(listed, answer)
     if listed.path != PROVIDERS + "/{id}":
         module_server.request("DELETE", f"{PROVIDERS}/{number}").raise_for_status()
+    for path in {ROLES, CLAIMS} - {listed.path.rpartition("/")[0]}:
+        delete(module_server, path, made[path]).raise_for_status()
 
 
 @each_operation("DELETE")
@@ -312,7 +344,7 @@ def test_a_deletion_of_what_is_in_use_is_refused_as_documented(module_server, li
     reference = {"Provider": EXAMPLE_PROVIDER, "Parameters": {"SecretName": EXAMPLE_ENTRY}}
     module_server.put_v2({**BASIC, "RelayPassword": reference}).raise_for_status()
     (kind,) = [kind["Id"] for kind in module_server.get(TYPES).json() if kind["Name"] == "LocalDB"]
-    place = listed.at(kind) if listed.path.startswith(TYPES) else listed.at()
+    place = listed.at({TYPES: kind, ROLES: BUILT_IN_ROLE}.get(listed.path.rpartition("/")[0]))
     query = {"secretName": EXAMPLE_ENTRY} if listed.path.endswith("/Entries") else {}
     answer = module_server.request("DELETE", place, params=query, headers=listed.headers)
     assert answer.status_code == 400
@@ -387,7 +419,7 @@ def test_every_media_type_documented_is_read_alike(module_server, listed):
 @pytest.mark.parametrize("profile", [ANONYMOUS, BASIC, OAUTH], ids=["anonymous", "basic", "oauth"])
 def test_reads_are_answered_as_documented_for_every_kind_of_profile(module_server, profile, listed):
     module_server.put_v2(profile).raise_for_status()
-    answer = module_server.get(listed.at(), headers=listed.headers)
+    answer = module_server.get(listed.at(), headers=listed.headers, params=listed.query)
     assert answer.is_success
     assert_documented(listed, answer)
     if "etag" in answer.headers:
