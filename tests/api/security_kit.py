@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx2
 
-from keyrelay.audit.chain import SELECT
 from live import V1, V2, LiveServer
+from security_entries import entries
 
 ROLES = "/KeyfactorAPI/Security/Roles"
 CLAIMS = "/KeyfactorAPI/Security/Claims"
@@ -114,20 +114,4 @@ def permissions_of(server: LiveServer, name: str) -> list[str]:
 
 def told(server: LiveServer) -> list[dict[str, Any]]:
     """What the audit trail tells, after the first user."""
-
-    async def rows(node) -> Any:
-        return await node.store.rows(f"{SELECT} ORDER BY id")
-
-    return [
-        {
-            "category": row[2],
-            "operation": row[3],
-            "actor": row[5],
-            "address": row[6],
-            "kind": row[7],
-            "name": row[8],
-            "object": row[9],
-            **json.loads(row[10]),
-        }
-        for row in server.run(rows)
-    ][1:]
+    return entries(server)[1:]

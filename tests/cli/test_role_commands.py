@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 
 
 def roles(keyrelay) -> dict[str, tuple[list[str], int]]:
@@ -66,3 +67,120 @@ def test_what_looks_like_markup_in_a_name_is_shown_as_it_was_given(keyrelay):
     keyrelay.ok("role", "add", "[/x] [bold]Reader[/bold]", "--permission", "/pam/")
     assert "[/x] [bold]Reader[/bold]" in keyrelay.ok("role", "list")
     assert "[bold]" in keyrelay.refused("unknown_name", "role", "grant", "[bold]Other", "admin")
+
+
+# --- Changing and removing ---------------------------------------------------------------------------------------
+
+
+def test_a_role_has_a_description_and_an_address(keyrelay):
+    keyrelay.ok("role", "add", "Reader", "--permission", "/pam/", "--description", "reads", "--email", "a@example.org")
+    keyrelay.ok("role", "add", "Other", "--permission", "/pam/")
+    shown = {role["name"]: (role["id"], role["description"], role["email"]) for role in keyrelay.read("role", "list")}
+    assert shown == {
+        "Administrator": (1, "Administrator", None),
+        "Reader": (2, "reads", "a@example.org"),
+        "Other": (3, "Other", None),
+    }
+
+
+def test_a_role_is_removed_when_nobody_holds_it(keyrelay):
+    keyrelay.ok("role", "add", "Reader", "--permission", "/pam/")
+    keyrelay.ok("user", "add", "jsmith", "--role", "Reader")
+    line = keyrelay.refused("in_use", "role", "remove", "reader")
+    assert "held by jsmith" in line
+    assert "keyrelay role revoke 'Reader' USER" in line
+    keyrelay.ok("role", "revoke", "Reader", "jsmith")
+    assert keyrelay.ok("role", "remove", "READER") == "Role Reader removed.\n"
+    assert list(roles(keyrelay)) == ["Administrator"]
+    assert "no role Reader" in keyrelay.refused("unknown_name", "role", "remove", "Reader")
+
+
+def test_the_built_in_role_is_neither_removed_nor_changed(keyrelay):
+    keyrelay.refused("immutable", "role", "remove", "Administrator")
+    keyrelay.refused("immutable", "role", "forbid", "Administrator", "/")
+    keyrelay.refused("immutable", "role", "permit", "Administrator", "/pam/")
+    assert roles(keyrelay) == {"Administrator": (["/"], 1)}
+
+
+def test_strings_are_added_to_a_role_and_taken_from_it(keyrelay):
+    keyrelay.ok("role", "add", "Reader", "--permission", "/pam/read/")
+    printed = keyrelay.ok("role", "permit", "reader", "System_Settings/Read", "/metrics/read/")
+    assert printed == "The role reader holds /metrics/read/ /system_settings/read/\n"
+    keyrelay.ok("role", "permit", "reader", "/metrics/read/")  # once more is once
+    assert roles(keyrelay)["Reader"][0] == ["/metrics/read/", "/pam/read/", "/system_settings/read/"]
+    keyrelay.ok("role", "forbid", "reader", "/pam/read/", "/metrics/read/")
+    assert roles(keyrelay)["Reader"][0] == ["/system_settings/read/"]
+
+
+def test_what_a_role_does_not_hold_cannot_be_taken_from_it(keyrelay):
+    keyrelay.ok("role", "add", "Reader", "--permission", "/pam/")
+    line = keyrelay.refused("unsuitable", "role", "forbid", "Reader", "/pam/read/")
+    assert "does not hold /pam/read/" in line
+    keyrelay.refused("unsuitable", "role", "permit", "Reader", "/[/")
+    keyrelay.refused("unsuitable", "role", "permit", "Reader")
+    assert roles(keyrelay)["Reader"] == (["/pam/"], 0)
+
+
+# --- Claims ------------------------------------------------------------------------------------------------------
+
+
+def claims(keyrelay) -> list[tuple[str, str, str, list[str]]]:
+    found = keyrelay.read("role", "claim", "list")
+    return [(claim["type"], claim["value"], claim["scheme"], claim["roles"]) for claim in found]
+
+
+def test_a_claim_gives_a_role_until_it_is_taken_away(keyrelay):
+    keyrelay.ok("role", "add", "Reader", "--permission", "/pam/")
+    printed = keyrelay.ok("role", "claim", "add", "reader", "User", r"EXAMPLE\JSmith", "--description", "J. Smith")
+    assert printed == "User EXAMPLE\\JSmith (keyrelay) gives the role reader.\n"
+    keyrelay.ok("role", "claim", "add", "Administrator", "User", r"example\jsmith")
+    assert claims(keyrelay) == [("User", r"EXAMPLE\JSmith", "keyrelay", ["Administrator", "Reader"])]
+    keyrelay.ok("user", "add", r"example\jsmith")
+    users = {user["name"]: user["roles"] for user in keyrelay.read("user", "list")}
+    assert users[r"example\jsmith"] == ["Administrator", "Reader"]
+    table = keyrelay.ok("role", "claim", "list")
+    assert re.search(r"^User +EXAMPLE\\JSmith +keyrelay +Administrator, Reader *$", table, re.MULTILINE)
+    keyrelay.ok("role", "claim", "remove", "reader", "User", r"example\JSMITH")
+    assert claims(keyrelay) == [("User", r"EXAMPLE\JSmith", "keyrelay", ["Administrator"])]
+    line = keyrelay.refused("unknown_name", "role", "claim", "remove", "reader", "User", r"example\jsmith")
+    assert "does not give the role Reader" in line
+    keyrelay.ok("role", "claim", "remove", "Administrator", "User", r"example\jsmith")
+    assert claims(keyrelay) == []
+
+
+def test_a_claim_of_nobody_known_is_refused(keyrelay):
+    line = keyrelay.refused(
+        "unknown_reference", "role", "claim", "add", "Administrator", "Group", "x", "--scheme", "ad"
+    )
+    assert "'ad'" in line
+    assert keyrelay.run("role", "claim", "add", "Administrator", "Nonsense", "x").returncode != 0
+    keyrelay.refused("bad_input", "role", "claim", "add", "Administrator", "User", "x" * 513)
+    keyrelay.refused("unknown_name", "role", "claim", "add", "Nothing", "User", "x")
+    assert claims(keyrelay) == []
+
+
+def test_the_last_administrator_by_a_claim_keeps_it(keyrelay):
+    keyrelay.ok("user", "add", "jsmith")
+    keyrelay.ok("role", "claim", "add", "Administrator", "User", "jsmith")
+    keyrelay.ok("role", "revoke", "Administrator", "admin")
+    keyrelay.refused("last_administrator", "role", "claim", "remove", "Administrator", "User", "jsmith")
+    keyrelay.refused("last_administrator", "user", "remove", "jsmith")
+    assert claims(keyrelay) == [("User", "jsmith", "keyrelay", ["Administrator"])]
+
+
+def test_what_is_typed_is_told_with_the_name_of_who_typed_it(keyrelay):
+    keyrelay.ok("role", "add", "Reader", "--permission", "/pam/")
+    keyrelay.ok("user", "add", "jsmith", "--role", "Reader")
+    keyrelay.ok("role", "claim", "add", "Reader", "User", "al")
+    with sqlite3.connect(keyrelay.data_dir / "keyrelay.db") as database:
+        told = database.execute("SELECT kind, name, actor, address FROM audit_entry ORDER BY id").fetchall()
+    database.close()
+    assert [entry[:2] for entry in told] == [
+        ("User", "admin"),
+        ("Role", "Reader"),
+        ("User", "jsmith"),
+        ("Claim", "User al (keyrelay)"),
+        ("Role", "Reader"),
+    ]
+    assert told[0][2:] == ("keyrelay", None)
+    assert all(entry[2].endswith(" (command line)") and entry[3] is None for entry in told[1:])

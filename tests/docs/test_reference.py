@@ -15,8 +15,8 @@ from keyrelay.api.problems import SHOWN
 ROOT = Path(__file__).parents[2]
 REFERENCE = Path("docs", "reference")
 
-# Users and roles are managed on the command line alone; the API gets them with its own endpoints for that.
-ON_THE_COMMAND_LINE_ONLY = {errors.NameTaken, errors.Unsuitable, errors.LastAdministrator}
+# Users are managed on the command line alone, and there a name or a password can be unsuitable.
+ON_THE_COMMAND_LINE_ONLY = {errors.Unsuitable}
 
 
 @pytest.fixture(scope="module")

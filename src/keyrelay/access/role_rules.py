@@ -82,6 +82,13 @@ def checked_description(text: str | None, found: Collection[Violation] = ()) -> 
     return text or ""
 
 
+def checked_string(text: str, field: str) -> str:
+    """A permission string in its one form. Raises BadInput."""
+    strings, wrong = _strings((text,), field)
+    _require_none((), wrong)
+    return strings[0]
+
+
 def require_schemes(claims: Iterable[RoleClaim], known: Collection[str], field: str) -> None:
     """Raise UnknownReference for claims whose word is that of an identity provider that is not here."""
     unknown = sorted({each.claim.scheme for each in claims} - set(known))
@@ -110,16 +117,16 @@ def _require_none(found: Collection[Violation], own: Iterable[Violation]) -> Non
         raise BadInput(violations)
 
 
-def _strings(given: tuple[str, ...]) -> tuple[tuple[str, ...], list[Violation]]:
+def _strings(given: tuple[str, ...], field: str = "permissions") -> tuple[tuple[str, ...], list[Violation]]:
     if len(given) > MOST_STRINGS:
-        return (), [Violation("permissions", "too_many", f"{{field}} has more than {MOST_STRINGS} items.")]
+        return (), [Violation(field, "too_many", f"{{field}} has more than {MOST_STRINGS} items.")]
     strings, violations = set(), []
     for text in given:
         try:
             strings.add(permission(text))
         except Unsuitable:
             told = f"{{field}}: {_shown(text)} is no permission string, which is a path such as /system_settings/read/."
-            violations.append(Violation("permissions", "bad_value", told))
+            violations.append(Violation(field, "bad_value", told))
     return tuple(sorted(strings)), violations
 
 

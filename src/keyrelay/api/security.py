@@ -6,13 +6,14 @@ import json
 
 import msgspec
 
-from keyrelay.access.permissions import EVERYTHING, READ_SECURITY, broadest, every, permission
+from keyrelay.access.permissions import EVERYTHING, READ_SECURITY, broadest, every
+from keyrelay.access.role_rules import checked_string
 from keyrelay.access.roles import GLOBAL_SET
 from keyrelay.api.answers import JSON, Answer
 from keyrelay.api.operations import Call, Operation, Resource, Services, Style
 from keyrelay.api.security_roles import published_name
 from keyrelay.api.wire_security import PermissionSet, RoleInSet
-from keyrelay.errors import BadInput, Unsuitable, Violation
+from keyrelay.errors import BadInput, Violation
 
 
 def resources(base_path: str, style: Style, services: Services) -> list[Resource]:
@@ -48,14 +49,9 @@ async def _my_sets(call: Call) -> Answer:
 
 def _asked(call: Call) -> str | None:
     given = [value for key, value in call.request.query_params.multi_items() if key.lower() == "accesscontrolstring"]
-    if not any(given):
-        return None
-    try:
-        (text,) = given
-        return permission(text)
-    except (ValueError, Unsuitable):
-        told = "{field} must be one permission string, such as /system_settings/read/."
-        raise BadInput((Violation("access_control_string", "bad_value", told),)) from None
+    if len(given) > 1:
+        raise BadInput((Violation("access_control_string", "duplicate", "{field} is given more than once."),))
+    return checked_string(given[0], "access_control_string") if any(given) else None
 
 
 def _json(value: object) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
@@ -13,7 +14,7 @@ from keyrelay.access.role_rules import ClaimDraft, checked_claim
 from keyrelay.access.roles import Role
 from keyrelay.cli import terminal
 from keyrelay.cli.terminal import AsJson
-from keyrelay.errors import UnknownName
+from keyrelay.errors import InUse, UnknownName
 from keyrelay.server import Node
 
 app = App(name="claim")
@@ -84,7 +85,7 @@ def list_claims(*, json: AsJson = False) -> None:
 
 @app.command
 def remove(role: str, kind: TypeName, value: str, *, scheme: str = LOCAL_SCHEME) -> None:
-    """Have a claim give a role no more.
+    """Have a claim give a role no more. A claim that gives no role is forgotten.
 
     Parameters
     ----------
@@ -107,7 +108,14 @@ def remove(role: str, kind: TypeName, value: str, *, scheme: str = LOCAL_SCHEME)
             )
         return replace(before, claims=tuple(each for each in before.claims if each.claim.key != unwanted.claim.key))
 
-    terminal.with_node(lambda node: node.access.rework_role(role, make, terminal.operator()))
+    async def work(node: Node) -> None:
+        await node.access.rework_role(role, make, terminal.operator())
+        kept = same(unwanted.claim, await node.access.claims())
+        if kept is not None:
+            with suppress(InUse):  # it gives other roles
+                await node.access.remove_claim(kept.id)
+
+    terminal.with_node(work)
     print(f"{unwanted.text} gives the role {role} no more.")
 
 
