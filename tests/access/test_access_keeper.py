@@ -16,7 +16,7 @@ from keyrelay.access.passwords import PasswordChecker
 from keyrelay.access.permissions import beyond, every
 from keyrelay.access.role_claims import RoleClaim
 from keyrelay.access.roles import Role
-from keyrelay.audit.acting import acting_as
+from keyrelay.audit.acting import act_as
 from keyrelay.audit.chain import SELECT
 from keyrelay.audit.journal import Journal
 from keyrelay.audit.model import Actor
@@ -32,8 +32,8 @@ JO = RoleClaim(0, Claim(ClaimType.USER, "Jo", "keyrelay"), "the user jo")
 
 def do(server, work):
     async def run(node):
-        with acting_as(Actor("chief", "192.0.2.1")):
-            return await work(node.access)
+        act_as(Actor("chief", "192.0.2.1"))
+        return await work(node.access)
 
     return server.run(run)
 

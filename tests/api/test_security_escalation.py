@@ -179,14 +179,14 @@ def test_a_local_user_may_be_the_last_administrator_by_a_claim(by_claim):
 def test_no_change_of_a_role_takes_the_last_administrator_away(by_claim, changes):
     chiefs = role(by_claim, "Chiefs")
     refused = replace(by_claim, chiefs, **changes)
-    assert (refused.status_code, refused.json()["ErrorCode"]) == (400, "0xA011002C")
+    assert (refused.status_code, refused.json()["ErrorCode"]) == (400, "0xA011002E")
     assert role(by_claim, "Chiefs") == chiefs
     assert permissions_of(by_claim, "jo") == ["/"]
 
 
 def test_no_deletion_takes_the_last_administrator_away(by_claim):
     chiefs = role(by_claim, "Chiefs")
-    assert delete(by_claim, ROLES, chiefs["Id"]).json()["ErrorCode"] == "0xA011002C"
+    assert delete(by_claim, ROLES, chiefs["Id"]).json()["ErrorCode"] == "0xA011002E"
     assert delete(by_claim, CLAIMS, chiefs["Claims"][0]["Id"]).status_code == 400
     assert permissions_of(by_claim, "jo") == ["/"]
 

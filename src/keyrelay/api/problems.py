@@ -46,7 +46,7 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.NameTaken: Shown(400, "0xA0110027"),
     errors.InUse: Shown(400, "0xA0110028"),
     errors.Immutable: Shown(400, "0xA0110004"),
-    errors.LastAdministrator: Shown(400, "0xA011002C"),
+    errors.LastAdministrator: Shown(400, "0xA011002E"),
     errors.NoProfile: Shown(409, "0xA0110025"),
     errors.KeyReused: Shown(409, "0xA0110029"),
     errors.NotNow: Shown(409, "0xA011002A"),
