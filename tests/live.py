@@ -22,6 +22,8 @@ import uvloop
 from keyrelay import listening
 from keyrelay import server as keyrelay_server
 from keyrelay.access import accounts, roles
+from keyrelay.access.permissions import permission
+from keyrelay.access.roles import Role
 from keyrelay.secrets.model import SecretText
 from keyrelay.settings import Settings
 from keyrelay.store.schema import migrate_sqlite
@@ -104,7 +106,8 @@ class LiveServer:
                 held = ()
                 if permissions:
                     held = (f"role of {name}",)
-                    await roles.add_role(change, held[0], permissions)
+                    strings = tuple(sorted({permission(text) for text in permissions}))
+                    await roles.insert(change, Role(0, held[0], held[0], permissions=strings))
                 await accounts.add_account(change, name, SecretText(password), held)
 
         self.run(add)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyrelay.access.permissions import SUBMIT, SUBMIT_AS, broadest, granted, permission, sending_as
+from keyrelay.access.permissions import SUBMIT, SUBMIT_AS, beyond, broadest, granted, permission, sending_as
 from keyrelay.errors import Unsuitable
 
 READ, MODIFY = "/system_settings/read/", "/system_settings/modify/"
@@ -165,3 +165,23 @@ def test_any_text_is_refused_or_brought_into_a_form_that_stays(text):
     assert form.endswith("/")
     assert permission(form) == form
     assert granted([form], form)
+
+
+# --- What may be given -------------------------------------------------------------------------------------------
+
+_SEGMENTS = ["system_settings", "system_setting", "read", "modify", "messages", "submit", "as", "a@b.c", "pam", "5"]
+_STRINGS = st.lists(st.sampled_from(_SEGMENTS), max_size=4).map(
+    lambda parts: "/" + "".join(f"{part}/" for part in parts)
+)
+
+
+@given(st.sets(_STRINGS, max_size=4), st.sets(_STRINGS, max_size=4), _STRINGS)
+def test_what_may_be_given_opens_nothing_that_is_not_open_to_who_gives_it(held, strings, needed):
+    if beyond(held, strings) == [] and granted(strings, needed):
+        assert granted(held, needed)
+
+
+@given(st.sets(_STRINGS, max_size=4))
+def test_everybody_may_give_what_they_hold(held):
+    assert beyond(held, held) == []
+    assert beyond(held, broadest(held)) == []

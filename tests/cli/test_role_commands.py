@@ -77,7 +77,7 @@ def test_a_role_has_a_description_and_an_address(keyrelay):
     keyrelay.ok("role", "add", "Other", "--permission", "/pam/")
     shown = {role["name"]: (role["id"], role["description"], role["email"]) for role in keyrelay.read("role", "list")}
     assert shown == {
-        "Administrator": (1, "Administrator", None),
+        "Administrator": (1, "May do everything", None),
         "Reader": (2, "reads", "a@example.org"),
         "Other": (3, "Other", None),
     }

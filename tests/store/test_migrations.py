@@ -16,6 +16,7 @@ import asyncpg
 import httpx2
 import pytest
 
+from keyrelay.access.passwords import hash_password
 from keyrelay.errors import DatabaseNewer, DatabaseUnreachable
 from keyrelay.server import Node
 from keyrelay.settings import Settings
@@ -244,3 +245,22 @@ def test_a_database_of_the_first_schema_keeps_what_it_holds(empty, start, monkey
     assert server.put_v2(ANONYMOUS).status_code == 200
     types = server.client.get("/KeyfactorAPI/PamProviders/Types").json()
     assert "LocalDB" in {kind["Name"] for kind in types}
+
+
+def test_roles_and_users_from_before_claims_stay_what_they_were_and_get_numbers(empty, start, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "HEAD", "0003")
+        migrate(empty)
+    for sql in (
+        f"INSERT INTO account VALUES ('jo', '{hash_password(ADMIN_PASSWORD)}', '2026-01-01T00:00:00+00:00')",
+        "INSERT INTO role VALUES ('Operators'), ('Administrator')",
+        "INSERT INTO role_permission VALUES ('Administrator', '/'), ('Operators', '/messages/')",
+        "INSERT INTO role_holder VALUES ('Administrator', 'jo'), ('Operators', 'jo')",
+    ):
+        execute(empty, sql)
+    server = start(empty)
+    answer = httpx2.get(server.url + "/KeyfactorAPI/Security/Roles", auth=("jo", ADMIN_PASSWORD), headers=V2)
+    assert [(role["Id"], role["Name"], role["Immutable"]) for role in answer.json()] == [
+        (1, "Administrator", True),
+        (2, "Operators", False),
+    ]

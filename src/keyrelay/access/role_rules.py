@@ -55,8 +55,9 @@ def checked_role(draft: RoleDraft, found: Collection[Violation] = ()) -> Role:
     own += _text("email_address", draft.email or "", EMAIL_CHARACTERS, required=False)
     permission_set = _GUID.fullmatch(draft.permission_set or "")
     if permission_set is None:
-        told = "is required." if not draft.permission_set else "must be a GUID."
-        own.append(Violation("permission_set_id", "bad_value", "{field} " + told))
+        missing = not draft.permission_set
+        told = "{field} is required." if missing else "{field} must be a GUID."
+        own.append(Violation("permission_set_id", "missing" if missing else "bad_value", told))
     strings, wrong = _strings(draft.permissions)
     own += wrong
     claims, wrong = _claims(draft.claims)

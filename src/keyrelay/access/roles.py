@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from keyrelay.access import role_claims
 from keyrelay.access.numbers import next_number
-from keyrelay.access.permissions import EVERYTHING, permission
+from keyrelay.access.permissions import EVERYTHING
 from keyrelay.access.role_claims import RoleClaim
-from keyrelay.errors import NameTaken, UnknownName, Unsuitable
+from keyrelay.errors import UnknownName
 from keyrelay.store.model import Change, Reader
 
 ADMINISTRATOR = "Administrator"
@@ -99,16 +99,7 @@ def is_name(text: str) -> bool:
 
 async def ensure_administrator(change: Change) -> None:
     if await role_name(change, ADMINISTRATOR) is None:
-        await add_role(change, ADMINISTRATOR, (EVERYTHING,))
-
-
-async def add_role(change: Change, name: str, permissions: tuple[str, ...]) -> None:
-    """Add a role that is nothing but its permissions. Raises Unsuitable or NameTaken."""
-    if not is_name(name):
-        raise Unsuitable("A role's name needs 1 to 128 characters that can be printed.")
-    if (taken := await role_name(change, name)) is not None:
-        raise NameTaken(f"There is a role {taken} already.")
-    await insert(change, Role(0, name, name, permissions=tuple(sorted({permission(text) for text in permissions}))))
+        await insert(change, Role(0, ADMINISTRATOR, "May do everything", permissions=(EVERYTHING,)))
 
 
 # --- Rows ----------------------------------------------------------------------------------------------------
