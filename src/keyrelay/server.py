@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from keyrelay import listening, log, settings
 from keyrelay.access.keeper import AccessKeeper
 from keyrelay.access.passwords import make_password
+from keyrelay.access.schemes import schemes
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
 from keyrelay.audit.journal import Journal
@@ -73,7 +74,7 @@ class Node:
             keyring = await _open_keyring(settings, store)
             journal = Journal(keyring)
             await journal.prepare(store)
-            access = AccessKeeper(store, journal)
+            access = AccessKeeper(store, journal, schemes)
             await access.prepare()
             password = await _first_user(settings, store, access)
         except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from keyrelay.access.identity import Identity
 from keyrelay.access.role_claims import RoleClaim
 from keyrelay.access.role_rules import require_schemes
 from keyrelay.access.roles import ADMINISTRATOR, Role
-from keyrelay.access.schemes import Scheme, schemes
+from keyrelay.access.schemes import Known, Scheme
 from keyrelay.audit.journal import Journal
 from keyrelay.audit.model import Deed
 from keyrelay.errors import InUse, NameTaken, UnknownName
@@ -27,12 +27,13 @@ Told = tuple[Result, list[Deed]]
 class AccessKeeper:
     """The one place that changes who may do what. A change ends every remembered sign-in, on all nodes.
 
-    ``by`` is who asks; nobody gives more than they hold.
+    ``by`` is who asks; nobody gives more than they hold. ``known`` gives the schemes that claims may name.
     """
 
-    def __init__(self, store: Store, journal: Journal) -> None:
+    def __init__(self, store: Store, journal: Journal, known: Known) -> None:
         self._store = store
         self._journal = journal
+        self._known = known
 
     async def prepare(self) -> None:
         """Number the roles that have no number yet. Every node does at its start."""
@@ -127,14 +128,18 @@ class AccessKeeper:
 
     async def add_role(self, wanted: Role, by: Identity) -> Role:
         """Raises NameTaken, InUse, PermissionMissing or UnknownReference."""
-        return await self._write(lambda change: role_changes.add(change, wanted, by))
+
+        async def work(change: Change) -> Told[Role]:
+            return await role_changes.add(change, wanted, by, await self._known(change))
+
+        return await self._write(work)
 
     async def replace_role(self, number: int, wanted: Role, by: Identity) -> Role:
         """Make a role what is wanted, all of it. Raises what ``role_changes.change_role`` does, or UnknownName."""
 
         async def work(change: Change) -> Told[Role]:
             old = _numbered(await roles.roles(change), number)
-            return await role_changes.change_role(change, old, wanted, by)
+            return await role_changes.change_role(change, old, wanted, by, await self._known(change))
 
         return await self._write(work)
 
@@ -143,7 +148,7 @@ class AccessKeeper:
 
         async def work(change: Change) -> Told[Role]:
             old = _called(await roles.roles(change), name)
-            return await role_changes.change_role(change, old, make(old), by)
+            return await role_changes.change_role(change, old, make(old), by, await self._known(change))
 
         return await self._write(work)
 
@@ -159,9 +164,9 @@ class AccessKeeper:
 
     # --- Claims ----------------------------------------------------------------------------------------------
 
-    async def schemes(self) -> dict[str, Scheme]:
+    async def schemes(self) -> Mapping[str, Scheme]:
         """Whose word a claim can be."""
-        return await schemes(self._store)
+        return await self._known(self._store)
 
     async def claims(self) -> list[RoleClaim]:
         """All of them, by number, whether they give a role or not."""
@@ -179,7 +184,7 @@ class AccessKeeper:
         """Keep a claim that gives no role yet. Raises NameTaken, InUse or UnknownReference."""
 
         async def work(change: Change) -> Told[RoleClaim]:
-            require_schemes((wanted,), await schemes(change), "scheme")
+            require_schemes((wanted,), await self._known(change), "scheme")
             if taken := role_claims.same(wanted.claim, await role_claims.claims(change)):
                 raise NameTaken(f"There is a claim {taken.text} already: number {taken.id}.")
             made = await role_claims.insert(change, wanted.claim, wanted.description)

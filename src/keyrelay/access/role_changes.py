@@ -1,7 +1,11 @@
-"""What may become of a role, within a change: who may give what, what must stay, and what is told of it."""
+"""What may become of a role, within a change: who may give what, what must stay, and what is told of it.
+
+``known``: the schemes that a claim may name.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from keyrelay.access import deeds, role_claims, roles
@@ -10,7 +14,6 @@ from keyrelay.access.identity import Identity
 from keyrelay.access.role_claims import RoleClaim
 from keyrelay.access.role_rules import require_held, require_schemes
 from keyrelay.access.roles import MOST_ROLES, Role
-from keyrelay.access.schemes import schemes
 from keyrelay.audit.model import Deed
 from keyrelay.errors import Immutable, InUse, NameTaken
 from keyrelay.store.model import Change
@@ -18,21 +21,23 @@ from keyrelay.store.model import Change
 _NAMED = 5  # of those who hold a role
 
 
-async def add(change: Change, wanted: Role, by: Identity) -> tuple[Role, list[Deed]]:
+async def add(change: Change, wanted: Role, by: Identity, known: Collection[str]) -> tuple[Role, list[Deed]]:
     """Raises NameTaken, PermissionMissing, UnknownReference, or InUse when there are as many as there may be."""
     there = await roles.roles(change)
     _require_free(there, wanted.name)
     if len(there) >= MOST_ROLES:
         raise InUse(f"There are {MOST_ROLES} roles already.", remedy="Delete those not needed.")
     require_held(by, wanted.permissions)
-    require_schemes(wanted.claims, await schemes(change), "claims")
+    require_schemes(wanted.claims, known, "claims")
     number = await roles.insert(change, wanted)
     claims, told = await _give(change, wanted, ())
     made = replace(wanted, id=number, claims=claims)
     return made, _told(*told, deeds.role_changed(None, made))
 
 
-async def change_role(change: Change, old: Role, wanted: Role, by: Identity) -> tuple[Role, list[Deed]]:
+async def change_role(
+    change: Change, old: Role, wanted: Role, by: Identity, known: Collection[str]
+) -> tuple[Role, list[Deed]]:
     """Make a role what is wanted, all of it; its number and its holders stay.
 
     Raises NameTaken, Immutable, LastAdministrator, UnknownReference, or PermissionMissing: a role that more people get
@@ -44,7 +49,7 @@ async def change_role(change: Change, old: Role, wanted: Role, by: Identity) -> 
     added = tuple(sorted(set(wanted.permissions) - set(old.permissions)))
     new = [claim for claim in wanted.claims if role_claims.same(claim.claim, old.claims) is None]
     require_held(by, wanted.permissions if new else added)
-    require_schemes(new, await schemes(change), "claims")
+    require_schemes(new, known, "claims")
     await roles.save(change, replace(wanted, id=old.id), before=old.name)
     await roles.permit(change, wanted.name, added)
     await roles.forbid(change, wanted.name, tuple(set(old.permissions) - set(wanted.permissions)))
