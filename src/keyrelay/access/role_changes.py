@@ -11,6 +11,7 @@ from dataclasses import replace
 from keyrelay.access import deeds, role_claims, roles
 from keyrelay.access.accounts import require_administrator
 from keyrelay.access.identity import Identity
+from keyrelay.access.permissions import EVERYTHING
 from keyrelay.access.role_claims import RoleClaim
 from keyrelay.access.role_rules import require_held, require_schemes
 from keyrelay.access.roles import MOST_ROLES, Role
@@ -44,7 +45,7 @@ async def change_role(
     may hold no more than who gives it, and nor may what is added to it.
     """
     if old.immutable and (wanted.name, wanted.permissions) != (old.name, old.permissions):
-        raise Immutable(f"The built-in role {old.name} keeps its name, and the permission {old.permissions[0]}.")
+        raise Immutable(f"The built-in role {old.name} keeps its name, and the permission {EVERYTHING}")
     _require_free([role for role in await roles.roles(change) if role.id != old.id], wanted.name)
     added = tuple(sorted(set(wanted.permissions) - set(old.permissions)))
     new = [claim for claim in wanted.claims if role_claims.same(claim.claim, old.claims) is None]
