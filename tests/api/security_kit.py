@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx2
 
+from keyrelay.access.identity_provider import ClaimNames, document
+from keyrelay.access.identity_providers import made
 from live import V1, V2, LiveServer
 from security_entries import entries
 
@@ -95,13 +96,15 @@ def delete(server: LiveServer, place: str, number: int, **more: Any) -> httpx2.R
 
 
 def scheme(server: LiveServer, name: str = "entra", display_name: str = "Entra ID") -> None:
-    """Have an identity provider of that authentication scheme."""
+    """Have an identity provider of that authentication scheme, of which the audit trail does not tell."""
+    authority, audience = "https://login.example.org", "api://keyrelay"
+    kept = made(name, authority=authority, audience=audience, display_name=display_name, names=ClaimNames())
 
     async def insert(node) -> None:
         async with node.store.change("access") as change:
             await change.run(
                 "INSERT INTO identity_provider (id, scheme, document) VALUES ($1, $2, $3)",
-                *("99999999-0000-4000-8000-000000000001", name, json.dumps({"display_name": display_name})),
+                *("99999999-0000-4000-8000-000000000001", name, document(kept)),
             )
 
     server.run(insert)

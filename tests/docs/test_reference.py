@@ -15,8 +15,8 @@ from keyrelay.api.problems import SHOWN
 ROOT = Path(__file__).parents[2]
 REFERENCE = Path("docs", "reference")
 
-# Users are managed on the command line alone, and there a name or a password can be unsuitable.
-ON_THE_COMMAND_LINE_ONLY = {errors.Unsuitable}
+# Users and identity providers are managed on the command line alone, and there something can be unsuitable for them.
+ON_THE_COMMAND_LINE_ONLY = {errors.Unsuitable, errors.IdentityProviderUnusable}
 
 
 @pytest.fixture(scope="module")

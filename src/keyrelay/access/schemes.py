@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,13 +22,6 @@ LOCAL = Scheme("0d0c9a1e-52a5-4a0e-9b0f-6f4b3a1d7c21", LOCAL_SCHEME, "Local user
 # Gives the schemes that there are, by name.
 Known = Callable[[Reader], Awaitable[Mapping[str, Scheme]]]
 _GONE = "00000000-0000-0000-0000-000000000000"
-
-
-async def schemes(reader: Reader) -> Mapping[str, Scheme]:
-    """Every scheme there is, by its name; that of the local users among them."""
-    rows = await reader.rows("SELECT id, scheme, document FROM identity_provider ORDER BY scheme")
-    kept = [Scheme(number, name, json.loads(document).get("display_name") or name) for number, name, document in rows]
-    return {scheme.name: scheme for scheme in (LOCAL, *kept)}
 
 
 def gone(name: str) -> Scheme:

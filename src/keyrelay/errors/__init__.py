@@ -47,6 +47,7 @@ from keyrelay.errors.starting import (
     TrustUnusable,
 )
 from keyrelay.errors.working import (
+    IdentityProviderUnusable,
     Immutable,
     InUse,
     KeyUnknown,
@@ -75,6 +76,7 @@ __all__ = [
     "DatabaseUnreachable",
     "HeadTooLarge",
     "HeaderRequired",
+    "IdentityProviderUnusable",
     "Immutable",
     "InUse",
     "KeyReused",
