@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from hashlib import blake2b
-from typing import Any, Never
+from typing import Any
 
 from keyrelay.access import accounts
 from keyrelay.access.admission import Admission, TokenRefused
@@ -137,7 +137,7 @@ class SignIn:
             try:
                 admission = await self._bearers.admit(token)
             except TokenRefused as refused:
-                self._refuse(refused, address)
+                raise await self._counted(refused, address) from None
             self._store.look()
             if mark == self._store.marks["access"]:
                 break
@@ -151,21 +151,22 @@ class SignIn:
             self._admitted[blake2b(header, key=self._key, digest_size=16).digest()] = admission
         return admission.identity
 
-    def _refuse(self, refused: TokenRefused, address: str) -> Never:
-        """Count it against the address, whoever the token says it is about; the log tells why, and the answer does not.
+    async def _counted(self, refused: TokenRefused, address: str) -> SignInRequired:
+        """What whoever sent it is told: nothing of why, which the log tells. Raises TooManyAttempts.
 
-        Afterwards, because nobody guesses a signature: what is slowed down is the noise.
+        It counts against the address, whoever the token says it is about; and afterwards, because nobody guesses a
+        signature: what is slowed down is the noise.
         """
         # No user of HTTP Basic can have a colon in the name (RFC 7617).
         if refused.is_a_guess and (seconds := self._throttle.take(f"bearer:{address}", address)) > 0:
-            raise TooManyAttempts("Sign-in has failed too often.", retry_after=seconds) from None
+            raise TooManyAttempts("Sign-in has failed too often.", retry_after=seconds)
         facts = {"reason": refused.reason, **refused.facts, "address": address}
         _logger.warning("token refused", extra={"facts": facts})
-        raise SignInRequired(
+        return SignInRequired(
             "The token is not accepted.",
             remedy="Get a new token from a provider that keyrelay knows; its log says why this one is refused.",
             token_sent=True,
-        ) from None
+        )
 
 
 def _holds(admission: Admission) -> bool:
