@@ -16,6 +16,7 @@ from keyrelay.access.bearer import Bearers
 from keyrelay.access.claims import ClaimType
 from keyrelay.access.identity_provider import ClaimNames
 from keyrelay.access.signatures import PublicKey
+from keyrelay.server import Served
 from live import ADMIN_PASSWORD, SMTP, V2
 from oidc_server import AUDIENCE, OidcServer
 
@@ -190,6 +191,21 @@ def test_a_token_is_verified_once_for_many_requests(open_house, provider, verifi
     assert {status(open_house, token) for _ in range(30)} == {200}
     assert len(verified) == 1
     assert provider.looks == 1
+
+
+def test_a_token_that_is_remembered_takes_the_quick_road(house, provider, monkeypatch):
+    token = provider.token()
+    assert status(house, token) == 200
+    answered = []
+    at_once = Served.at_once
+
+    def noted(served, scope):
+        answered.append(at_once(served, scope))
+        return answered[-1]
+
+    monkeypatch.setattr(Served, "at_once", noted)
+    assert [status(house, token) for _ in range(3)] == [200] * 3
+    assert [type(whole) for whole in answered] == [bytes] * 3
 
 
 def test_a_token_is_verified_once_for_many_first_requests_at_once(open_house, provider, verified):
