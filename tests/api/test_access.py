@@ -24,6 +24,7 @@ ANY_ROLE, SIGNED_IN = "any role", "signed in"
 READ_PAM, MODIFY_PAM = "/pam/read/", "/pam/modify/"
 SUBMIT, READ_METRICS = "/messages/submit/", "/metrics/read/"
 READ_MESSAGES, READ_CONTENT, MODIFY_MESSAGES = "/messages/read/", "/messages/raw/", "/messages/modify/"
+READ_AUDIT, AUDIT = "/auditing/read/", ("", "/{id}", "/{id}/Validate", "/RelatedEntities", "/Download")
 READ_ONE, MODIFY_ONE = "/pam/read/{id}/", "/pam/modify/{id}/"
 # The right to one provider is enough, and what is not open to it is left out or refused later.
 SOME = "some of "
@@ -52,6 +53,7 @@ NEEDS = {
     f"PUT {PAM}/Local/{{id}}/Entries": MODIFY_ONE,
     f"DELETE {PAM}/Local/{{id}}/Entries": MODIFY_ONE,
     f"POST {TRY}": READ_ONE,
+    **{f"GET {BASE}/Audit{path}": READ_AUDIT for path in AUDIT},
     f"POST {MESSAGES}": SOME + SUBMIT,
     f"GET {MESSAGES}": READ_MESSAGES,
     f"GET {MESSAGES}/{{id}}": READ_MESSAGES,
@@ -69,7 +71,8 @@ FOR_EVERYBODY = {"/", "/livez", "/readyz"}  # and /docs with all below it
 # Users, named after the one permission they hold.
 HOLDERS = {
     "roleless": (),
-    "stranger": ("/auditing/read/",),
+    "stranger": ("/certificates/read/",),
+    "auditor": (READ_AUDIT,),
     "reader": (READ,),
     "changer": (MODIFY,),
     "old-changer": ("/system_setting/modify/",),
@@ -104,6 +107,7 @@ MAY = {
     MODIFY_MESSAGES: {"steerer", "everything"},
     SOME + SUBMIT: {"submitter", "submitter-as", "everything"},
     READ_METRICS: {"prometheus", "everything"},
+    READ_AUDIT: {"auditor", "everything"},
 }
 # What a list that knows no number leaves out for them.
 WITH_A_NUMBER = {"one-reader": READ_ONE, "one-changer": MODIFY_ONE}

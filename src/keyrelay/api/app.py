@@ -7,7 +7,20 @@ from collections.abc import Awaitable, Callable
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from keyrelay.api import diagnoses, documents, messages, metrics, outbox, pam, pam_try, profile, security, smtp, status
+from keyrelay.api import (
+    audit,
+    diagnoses,
+    documents,
+    messages,
+    metrics,
+    outbox,
+    pam,
+    pam_try,
+    profile,
+    security,
+    smtp,
+    status,
+)
 from keyrelay.api.answers import Answer
 from keyrelay.api.operations import KeyfactorStyle, OwnStyle, Resource, Services, Style, correlated
 from keyrelay.api.outbox_desk import OutboxDesk
@@ -27,6 +40,7 @@ class Application:
             *smtp.resources(base_path, keyfactor, services),
             *pam.resources(base_path, keyfactor, services),
             *security.resources(base_path, keyfactor, services),
+            *audit.resources(base_path, keyfactor, services),
         ]
         compatible = [*compatible, *status.resources(base_path, keyfactor, services, compatible)]
         desk = OutboxDesk(services)
