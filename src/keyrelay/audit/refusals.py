@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 _EVERY = 1.0  # seconds between two transactions
 _MINUTE = 60.0
-_MOST_KINDS = 1000  # that are remembered
+_MOST_KINDS, _MOST_OF_STRANGERS = 1000, 800  # that are remembered
 _MOST_AT_ONCE = 100  # entries in one transaction
 _CLOSING_SECONDS = 3.0
 
@@ -97,7 +97,7 @@ class Refusals:
         kind = self._kinds.get(refusal)
         if kind is not None:
             self._kinds.move_to_end(refusal)
-        elif self._room(now):
+        elif self._room(now, _MOST_KINDS if refusal.roles is not None else _MOST_OF_STRANGERS):
             kind = self._kinds[refusal] = _Kind(now + _EVERY)
         (kind or self._untold).add(1, at, at)
         if self._task is None and not self._closing.is_set():
@@ -106,19 +106,19 @@ class Refusals:
     async def close(self) -> None:
         """Tell what is left, and end."""
         self._closing.set()
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=_CLOSING_SECONDS)
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if (task := self._task) is not None:
+            await asyncio.wait({task}, timeout=_CLOSING_SECONDS)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         if left := self._left():
             _logger.warning("refused accesses were not recorded", extra={"facts": {"count": left}})
 
     def _left(self) -> int:
         return self._untold.count + sum(kind.count for kind in self._kinds.values())
 
-    def _room(self, now: float) -> bool:
+    def _room(self, now: float, most: int) -> bool:
         """Whether there is room for another kind; those that were told and whose minute is over make it."""
-        while len(self._kinds) >= _MOST_KINDS:
+        while len(self._kinds) >= most:
             refusal, kind = next(iter(self._kinds.items()))
             if kind.count or kind.due > now:
                 return False

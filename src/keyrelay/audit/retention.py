@@ -28,14 +28,14 @@ async def is_due(reader: Reader, now: datetime, age: timedelta) -> bool:
     return bool(rows) and rows[0][0] < _written(now - age - _AT_LEAST)
 
 
-def forget(signer: Signer, now: datetime, age: timedelta) -> Work[int]:
+def forget(signer: Signer, now: datetime, age: timedelta, last: int) -> Work[int]:
     """Forget some of the oldest entries that are older than that. Gives how many; 0 when there are no more.
 
-    Raises TrailBroken when they do not hold, or the head does not.
+    ``last``: the newest that may go, which was there before: each time leaves an entry of its own. Raises TrailBroken when they do not hold, or the head does not.
     """
     head = yield from growth.locked(signer)
     rows = yield f"{SELECT} WHERE id > $1 ORDER BY id LIMIT $2", (head.floor, _AT_ONCE)
-    old = _old(rows, head, signer, _written(now - age))
+    old = _old([row for row in rows if row[0] <= last], head, signer, _written(now - age))
     if not old:
         return 0
     newest = old[-1]

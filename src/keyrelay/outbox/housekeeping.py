@@ -14,6 +14,7 @@ from math import inf
 from typing import TypeVar
 
 from keyrelay.audit import retention
+from keyrelay.audit.chain import read_head
 from keyrelay.errors import KeyrelayError, KeyUnknown, TrailBroken
 from keyrelay.outbox import forgetting, sweeping
 from keyrelay.outbox.forgetting import Ages, Forgetting, Found, Gone, Look
@@ -214,7 +215,8 @@ class Housekeeping:
             return
         try:
             signer = await self._office.journal.signer(self._store)
-            while gone := await self._perform(retention.forget(signer, now, age)):
+            last = (await read_head(self._store)).last
+            while gone := await self._perform(retention.forget(signer, now, age, last)):
                 done["audit entries"] += gone
         except (KeyUnknown, TrailBroken) as problem:  # the rest of the house is kept all the same
             _logger.error("the audit trail cannot be shortened", extra={"facts": {"code": problem.code}})  # noqa: TRY400
