@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from pam_kit import PROVIDERS, TYPES, entries, entry, provider
 
-from keyrelay.api import openapi, outbox, wire_pam, wire_v1, wire_v2
+from keyrelay.api import openapi, outbox, wire_audit, wire_pam, wire_v1, wire_v2
 from keyrelay.api.problems import SHOWN
 from live import ANONYMOUS, BASIC, OAUTH
 
@@ -33,6 +33,7 @@ BODIES = {
     "InnerProviderType": wire_pam.InnerType,
     "ParameterValue": wire_pam.ParamValue,
     "Entry": wire_pam.EntryAnswer,
+    "AuditEntry": wire_audit.AuditEntry,
 }
 PROVIDER = {"keyfactor-v1": wire_pam.ProviderV1, "keyfactor-v2": wire_pam.ProviderV2}
 # What the examples speak of: number 3 is a local provider with this entry.

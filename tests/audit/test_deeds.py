@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from trails import told, verified
+from trails import tampered, told, verified
 
 from canary import leaks, new_canary
 from keyrelay.audit import reading, telling

@@ -31,7 +31,8 @@ async def is_due(reader: Reader, now: datetime, age: timedelta) -> bool:
 def forget(signer: Signer, now: datetime, age: timedelta, last: int) -> Work[int]:
     """Forget some of the oldest entries that are older than that. Gives how many; 0 when there are no more.
 
-    ``last``: the newest that may go, which was there before: each time leaves an entry of its own. Raises TrailBroken when they do not hold, or the head does not.
+    ``last``: the newest that may go, which was there before: each time leaves an entry of its own. Raises TrailBroken
+    when they do not hold, or the head does not.
     """
     head = yield from growth.locked(signer)
     rows = yield f"{SELECT} WHERE id > $1 ORDER BY id LIMIT $2", (head.floor, _AT_ONCE)
