@@ -9,7 +9,7 @@ from trails import tampered, told, verified
 
 from canary import leaks, new_canary
 from keyrelay.audit import reading, telling
-from keyrelay.audit.acting import acting_as
+from keyrelay.audit.acting import act_as
 from keyrelay.audit.model import Actor, Operation
 from keyrelay.audit.rotation import RotationWitness
 from keyrelay.outbox.steering import Steering
@@ -163,14 +163,14 @@ def test_what_people_do_to_the_outbox_is_told(server):
 
     async def steered(node):
         steering = Steering(node.outbox.office)
-        with acting_as(Actor("jo", "192.0.2.1")):
-            await steering.pause()
-            await steering.pause()  # it was already
-            (name,) = await submit(node.outbox.queue, letter())
-            await steering.steer(name, "cancel")
-            await steering.steer(name, "resend")
-            await steering.steer(name, "cancel")
-            await steering.resume()
+        act_as(Actor("jo", "192.0.2.1"))
+        await steering.pause()
+        await steering.pause()  # it was already
+        (name,) = await submit(node.outbox.queue, letter())
+        await steering.steer(name, "cancel")
+        await steering.steer(name, "resend")
+        await steering.steer(name, "cancel")
+        await steering.resume()
         return name
 
     name = server.run(steered)
@@ -198,8 +198,8 @@ def test_many_that_are_sent_again_at_once_are_told_by_their_ids(server):
             await steering.steer(name, "cancel")
         refused = "UPDATE message SET state = 'refused', recipients = replace(recipients, 'cancelled', 'refused')"
         await tampered(node, (refused,))
-        with acting_as(Actor("jo")):  # the transaction runs in a thread
-            await steering.resend_failed(node.outbox.office.watch.clock.wall.replace(year=2000))
+        act_as(Actor("jo"))
+        await steering.resend_failed(node.outbox.office.watch.clock.wall.replace(year=2000))
         return names
 
     names = server.run(resent)

@@ -18,7 +18,7 @@ from keyrelay.audit.model import Category, Deed, Kind, Level, Operation
 from keyrelay.audit.reading import FIELDS, SORTABLE, Search
 from keyrelay.errors import BadInput, StoreUnavailable
 from keyrelay.query_language import parse
-from keyrelay.store import sqlite
+from keyrelay.store import sqlite_survey
 
 NAMES = [
     *("Vault", "vault", "VAULT of Azure", "100%", "100_", "back\\slash", "Größe", "GRÖßE", "größe", "ÅNGSTRÖM", None),
@@ -278,7 +278,7 @@ def test_a_long_search_holds_up_nobody_and_is_given_up_in_the_end(long_trail, mo
         return longest
 
     assert long_trail.run(both) < 0.2
-    monkeypatch.setattr(sqlite, "_SURVEY_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_survey, "_SECONDS", 0.01)
     with pytest.raises(StoreUnavailable, match="too long"):
         long_trail.run(lambda node: reading.find(node.store, search))
     monkeypatch.undo()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from keyrelay.audit.acting import acting_as
+from keyrelay.audit.acting import act_as
 from keyrelay.audit.chain import SELECT
 from keyrelay.audit.model import Actor, Category, Deed, Kind, Operation
 from keyrelay.audit.verifying import Verified, verify
@@ -13,9 +13,9 @@ DEED = Deed(Category.SMTP, Operation.UPDATED, Kind.PROFILE, "SMTP profile", "1",
 
 
 async def written(node, *deeds, by="jo", address="127.0.0.1"):
-    with acting_as(Actor(by, address)):
-        async with node.store.change("profile") as change:
-            await node.journal.write(change, *deeds)
+    act_as(Actor(by, address))
+    async with node.store.change("profile") as change:
+        await node.journal.write(change, *deeds)
 
 
 async def verified(node, since=None) -> Verified:
