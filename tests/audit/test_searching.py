@@ -265,19 +265,17 @@ def test_lists_over_a_hundred_thousand_entries_answer_in_bounded_time(long_trail
 
 @pytest.mark.parametrize("fresh_settings", ["sqlite"], indirect=True)
 def test_a_long_search_holds_up_nobody_and_is_given_up_in_the_end(long_trail, monkeypatch):
-    search = Search(parse(" OR ".join(f'User -contains "{each}äöü"' for each in range(40)), FIELDS))
+    search = Search(parse(" OR ".join(f'User -contains "{each}äöü"' for each in range(8)), FIELDS))
 
     async def both(node):
-        longest, last = 0.0, time.perf_counter()
-        task = asyncio.create_task(reading.find(node.store, search))
+        turns, task = 0, asyncio.create_task(reading.find(node.store, search))
         while not task.done():
+            turns += 1
             await asyncio.sleep(0)
-            now = time.perf_counter()
-            longest, last = max(longest, now - last), now
         assert await task == []
-        return longest
+        return turns
 
-    assert long_trail.run(both) < 0.2
+    assert long_trail.run(both) > 100
     monkeypatch.setattr(sqlite_survey, "_SECONDS", 0.01)
     with pytest.raises(StoreUnavailable, match="too long"):
         long_trail.run(lambda node: reading.find(node.store, search))
