@@ -188,3 +188,9 @@ def test_nobody_reads_the_trail_without_the_right_to(trail):
 
 def test_version_1_is_the_only_one(trail):
     complaint(trail.get(AUDIT, headers=V2), 400)
+
+
+def test_a_long_list_is_the_same_as_its_pages(trail, monkeypatch):
+    whole = listed(trail)
+    monkeypatch.setattr(audit, "_AT_ONCE", 1)
+    assert listed(trail) == whole

@@ -45,7 +45,9 @@ def test_a_message_is_well_formed_whatever_it_tells(user, name, details, changes
     told = telling.message(entry(user=user, name=name, details=details, changes=changes))
     root = ET.fromstring(told.encode())
     assert root.findtext("User", "") == telling._FOREIGN_TO_XML.sub("\ufffd", user)
-    assert len(root.findall("Change")) == len(changes)
+    assert [each.get("field") for each in root.findall("Change")] == [
+        telling._FOREIGN_TO_XML.sub("\ufffd", field) for field in changes
+    ]
 
 
 def read(text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 
@@ -22,7 +23,7 @@ MOST_DOWNLOADED = 100_000  # entries: with what is in them, some hundred megabyt
 _ENTRIES = Listing(reading.FIELDS, reading.SORTABLE, "Id")
 _RELATED = Listing(reading.FIELDS, reading.SORTABLE, "Timestamp")
 _INT32_DIGITS = 10
-_AT_ONCE = 100  # entries, in one piece of a download
+_AT_ONCE = 100  # entries, in one piece of a download, or written without a thread
 
 
 def resources(base_path: str, style: Style, services: Services) -> list[Resource]:
@@ -46,12 +47,12 @@ def _published_name(field: str) -> str:
 
 async def _list(call: Call) -> Answer:
     query = lists.read(call.request.query_params, _ENTRIES)
-    return _entries(await reading.find(call.services.store, _search(query)))
+    return await _entries(await reading.find(call.services.store, _search(query)))
 
 
 async def _related(call: Call) -> Answer:
     query = lists.read(call.request.query_params, _RELATED)
-    return _entries(await reading.related(call.services.store, _search(query)))
+    return await _entries(await reading.related(call.services.store, _search(query)))
 
 
 async def _get(call: Call) -> Answer:
@@ -121,7 +122,13 @@ def _unknown() -> UnknownName:
     return UnknownName("There is no such audit entry.", remedy="GET /Audit lists them.")
 
 
-def _entries(entries: Sequence[Entry]) -> Answer:
+async def _entries(entries: Sequence[Entry]) -> Answer:
+    if len(entries) <= _AT_ONCE:
+        return _written(entries)
+    return await asyncio.to_thread(_written, entries)  # thousands take their time
+
+
+def _written(entries: Sequence[Entry]) -> Answer:
     return _json([entry_answer(entry) for entry in entries])
 
 

@@ -80,7 +80,7 @@ async def by_number(store: Store, wanted: Sequence[int]) -> AsyncIterator[Entry]
     for first in range(0, len(wanted), _AT_ONCE):
         some = wanted[first : first + _AT_ONCE]
         marks = ", ".join(f"${place}" for place in range(1, len(some) + 1))
-        rows = {row[0]: row for row in await store.rows(f"{SELECT} WHERE id IN ({marks})", *some)}
+        rows = {row[0]: row for row in await store.survey(f"{SELECT} WHERE id IN ({marks})", *some)}
         for number in some:
             if number in rows:
                 yield entry_of(rows[number])

@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Iterable
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
 
 from keyrelay.audit.model import Entry
 
@@ -19,6 +18,10 @@ SHEET_COLUMNS = (
 
 # XML 1.0 section 2.2 has no other characters, not even escaped.
 _FOREIGN_TO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# White space too, which would come back as a blank or a line feed (sections 2.11 and 3.3.3).
+_ESCAPES = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"}
+)
 # What a spreadsheet would take for a formula, also behind white space; the last four are the wide forms of the first.
 _FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
@@ -45,13 +48,16 @@ def _element(name: str, value: Any) -> str:
 
 
 def _fact(element: str, attribute: str, name: str, inner: str) -> str:
-    return f"<{element} {attribute}={quoteattr(_FOREIGN_TO_XML.sub(_REPLACED, name))}>{inner}</{element}>"
+    return f'<{element} {attribute}="{_escaped(name)}">{inner}</{element}>'
 
 
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    # A carriage return would come back as a line feed (section 2.11).
-    return escape(_FOREIGN_TO_XML.sub(_REPLACED, text), {"\r": "&#13;"})
+    return _escaped(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _escaped(text: str) -> str:
+    """Text as it stands in an element, or in an attribute in double quotes."""
+    return _FOREIGN_TO_XML.sub(_REPLACED, text).translate(_ESCAPES)
 
 
 def sheet(entries: Iterable[Entry]) -> str:
