@@ -143,3 +143,24 @@ def test_a_rotation_of_the_keys_is_told(trail):
     ended, started = listed(trail, "--category", "ApplicationSetting")
     assert (started["details"]["step"], ended["details"]["step"]) == ("rotation started", "rotation ended")
     trail.ok("audit", "verify")
+
+
+def test_a_moved_end_keeps_everybody_from_changing_anything_until_it_is_accepted_for_good(trail):
+    edited(trail, "DELETE FROM audit_entry WHERE id = 3")
+    edited(trail, "UPDATE audit_head SET last = 2, hash = (SELECT hash FROM audit_entry WHERE id = 2)")
+    trail.refused("trail_broken", "smtp", "set", "-", given=PROFILE % "refused")
+    assert "Entry 3 says what was found" in trail.ok("audit", "accept")
+    entry = trail.read("audit", "show", "3")
+    assert (entry["operation"], entry["level"], entry["details"]["last"]) == ("Reset", "Failure", 2)
+    assert "its seal does not hold" in entry["details"]["broken"]
+    trail.ok("smtp", "set", "-", given=PROFILE % "kept")
+    assert "4 entries" in trail.ok("audit", "verify")
+    trail.refused("unsuitable", "audit", "accept")
+
+
+def test_what_is_broken_within_the_trail_stays_so(trail):
+    edited(trail, "UPDATE audit_entry SET actor = 'x' WHERE id = 2")
+    trail.refused("unsuitable", "audit", "accept")
+    edited(trail, "UPDATE audit_head SET seal = ''")
+    trail.ok("audit", "accept")
+    assert "Entry 2 was changed" in trail.refused("trail_broken", "audit", "verify")

@@ -26,13 +26,18 @@ _SEAL = "UPDATE audit_head SET last = $1, hash = $2, floor = $3, floor_hash = $4
 _LONGEST = 1000  # characters of what callers have chosen
 
 
+def found() -> Work[Head]:
+    """The end of the chain as it is, which nobody else moves before this transaction is over."""
+    (row,) = yield _LOCK, ()
+    return Head(*row)
+
+
 def locked(signer: Signer) -> Work[Head]:
-    """The end of the chain, which nobody else moves before this transaction is over.
+    """The same, and that it holds.
 
     Raises TrailBroken when somebody without the key has moved it: sealed anew, nobody could see that any more.
     """
-    (row,) = yield _LOCK, ()
-    head = Head(*row)
+    head = yield from found()
     if not signer.seals(head):
         raise TrailBroken("The end of the audit trail was changed by somebody else than keyrelay; nothing was done.")
     return head

@@ -13,7 +13,8 @@ from cyclopts import App, Parameter
 
 from keyrelay.api.audit import downloaded
 from keyrelay.api.lists import MOST_RETURNED
-from keyrelay.audit import reading, telling, verifying
+from keyrelay.audit import accepting, reading, telling, verifying
+from keyrelay.audit.acting import acting
 from keyrelay.audit.model import Entry
 from keyrelay.audit.reading import FIELDS, Search
 from keyrelay.audit.verifying import Mark, Verified
@@ -152,6 +153,22 @@ def verify(*, since: Annotated[str | None, Parameter(metavar="ID:HASH")] = None,
     noun = "1 entry" if found.entries == 1 else f"{found.entries} entries"
     print(f"The audit trail holds: {noun}, from {found.first} on.")
     print(f"It ends at {found.end}")
+
+
+@app.command
+def accept() -> None:
+    """Go on after somebody has moved the end of the trail, and every change is refused (trail_broken).
+
+    An entry says what was found, and stays. Keep a copy of the database first: it is the evidence.
+    """
+
+    async def work(node: Node) -> int:
+        signer = await node.journal.signer(node.store)
+        found = await verifying.verify(node.store, signer)
+        told = found.broken or "nothing by now"
+        return await node.store.perform(accepting.accepted(signer, acting(), told))
+
+    print(f"Entry {terminal.with_node(work)} says what was found. Changes are recorded behind it.")
 
 
 @app.command

@@ -106,7 +106,7 @@ class TrailBroken(KeyrelayError):
     code = "trail_broken"
     remedy = (
         "Keep a copy of the database as it is, find out who can write to it, and restore a backup; docs/audit.md tells "
-        "what this proves."
+        "what this proves, and how to go on without one."
     )
 
 
