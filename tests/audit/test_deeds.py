@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -13,6 +14,8 @@ from keyrelay.audit.acting import act_as
 from keyrelay.audit.model import Actor, Operation
 from keyrelay.audit.rotation import RotationWitness
 from keyrelay.outbox.steering import Steering
+from keyrelay.relay.diagnosis import Order
+from keyrelay.relay.recording import Recorded
 from keyrelay.secrets.rotation import rotate
 from live import ANONYMOUS, BASIC, OAUTH, V2
 from outboxes import letter, submit
@@ -144,6 +147,30 @@ def test_every_test_and_diagnosis_is_told_with_where_it_failed(sqlite_server, mo
     assert facts == wanted
     assert (second["details"]["mode"], second["details"]["recipient"]) == ("connect", None)
     assert leaks({"password": password}, json.dumps([first, second], default=str).encode()) == []
+
+
+def test_a_test_that_nobody_waits_for_any_more_is_told_too(sqlite_server):
+    class Endless:
+        async def run(self, order, *, advise, finished):
+            await asyncio.sleep(60)
+
+        async def close(self):
+            pass
+
+    async def given_up(node):
+        recorded = Recorded(Endless(), node.store, node.journal)
+        profile = (await node.keeper.snapshot()).profile
+        act_as(Actor("jo", "192.0.2.1"))
+        task = asyncio.create_task(recorded.run(Order(profile, "message", "ops@example.org")))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await recorded.close()
+
+    sqlite_server.put_v2(ANONYMOUS).raise_for_status()
+    sqlite_server.run(given_up)
+    (entry,) = told(sqlite_server, "SmtpTest")
+    assert (entry["actor"], entry["operation"], entry["details"]["given_up"]) == ("jo", 23, "the caller went away")
 
 
 def test_trying_a_provider_is_told_and_not_what_was_asked_for(server):

@@ -8,7 +8,7 @@ import pytest
 from trails import DEED, rows, tampered, told, verified, written
 
 from keyrelay import sending
-from keyrelay.audit import retention
+from keyrelay.audit import retention, verifying
 from keyrelay.audit.chain import read_head
 from keyrelay.audit.model import Operation
 from keyrelay.audit.retention import forget, is_due
@@ -109,6 +109,30 @@ def test_an_end_that_was_noted_and_is_forgotten_proves_nothing_any_more(trail):
     assert trail.run(lambda node: verified(node, late)).broken is None  # the beginning itself is known by its hash
     wrong = Mark(late.id, "0" * 64)
     assert "not the one that was noted" in trail.run(lambda node: verified(node, wrong)).broken
+
+
+def test_what_is_forgotten_while_somebody_verifies_is_no_gap(trail, monkeypatch):
+    monkeypatch.setattr(verifying, "_AT_ONCE", 3)
+
+    async def both(node):
+        class Meanwhile:
+            """The store, on which a part of the trail is forgotten after the first look."""
+
+            looks = 0
+            rows = staticmethod(node.store.rows)
+
+            async def survey(self, *given):
+                found = await node.store.survey(*given)
+                self.looks += 1
+                if self.looks == 1:
+                    await forgotten(node)
+                return found
+
+        signer = await node.journal.signer(node.store)
+        return await verifying.verify(Meanwhile(), signer)
+
+    result = trail.run(both)
+    assert (result.broken, result.first, result.entries) == (None, 11, 1)
 
 
 def test_housekeeping_forgets_by_the_setting(trail, monkeypatch):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json as json_lines
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -18,7 +17,7 @@ from keyrelay.audit.acting import acting
 from keyrelay.audit.model import Entry
 from keyrelay.audit.reading import FIELDS, Search
 from keyrelay.audit.verifying import Mark, Verified
-from keyrelay.cli import moments, terminal
+from keyrelay.cli import audit_shown, moments, terminal
 from keyrelay.cli.learned import shown
 from keyrelay.cli.terminal import AsJson
 from keyrelay.errors import BadInput, TrailBroken, UnknownName, Unsuitable
@@ -82,9 +81,9 @@ def list_entries(
         "User": lambda row: shown(row["user"]) or "nobody",
         "What": lambda row: shown(f"{row['category']} {row['operation']}"),
         "About": lambda row: shown(row["name"] or row["entity_type"]),
-        "": lambda row: shown(_brief(row)),
+        "": lambda row: shown(audit_shown.brief(row)),
     }
-    terminal.show([entry_document(entry) for entry in terminal.with_node(work)], columns, as_json=json)
+    terminal.show([audit_shown.entry_document(entry) for entry in terminal.with_node(work)], columns, as_json=json)
 
 
 @app.command
@@ -105,7 +104,7 @@ def show(entry: int, *, json: AsJson = False) -> None:
     found = terminal.with_node(work)
     if found is None:
         raise UnknownName(f"There is no audit entry {entry}.", remedy="keyrelay audit list shows what there is.")
-    document = entry_document(found)
+    document = audit_shown.entry_document(found)
     if json:
         terminal.show_json(document)
         return
@@ -113,9 +112,9 @@ def show(entry: int, *, json: AsJson = False) -> None:
         if field not in {"details", "changes"} and value is not None:
             print(f"{field:<12} {shown(str(value))}")
     for field, value in document["details"].items():
-        print(f"  {shown(field)}: {shown(_readable(value))}")
+        print(f"  {shown(field)}: {shown(audit_shown.readable(value))}")
     for field, value in document["changes"].items():
-        print(f"  {shown(field)} {shown(_change(value))}")
+        print(f"  {shown(field)} {shown(audit_shown.change(value))}")
 
 
 @app.command
@@ -197,26 +196,6 @@ def export(*, query: str | None = None) -> None:
     terminal.with_node(work)
 
 
-def entry_document(entry: Entry) -> dict[str, Any]:
-    """An entry as it is shown."""
-    return {
-        "id": entry.id,
-        "timestamp": entry.timestamp,
-        "user": entry.actor.name,
-        "address": entry.actor.address,
-        "category": entry.category_title,
-        "operation": entry.operation_title,
-        "level": entry.level_title,
-        "entity_type": entry.kind,
-        "name": entry.name,
-        "object": entry.object,
-        "details": dict(entry.details),
-        "changes": dict(entry.changes),
-        "hash": entry.hash,
-        "signature": entry.signature,
-    }
-
-
 def _condition(
     named: dict[str, str | None], since: str | None, until: str | None, query: str | None
 ) -> Condition | None:
@@ -243,25 +222,6 @@ def _mark(text: str) -> Mark:
     if found is None:
         raise Unsuitable("--since is no end of a trail.", remedy="Give it as keyrelay audit verify prints it: ID:HASH.")
     return Mark(int(found[1]), found[2])
-
-
-def _brief(row: dict[str, Any]) -> str:
-    """The changes and facts of an entry on one line."""
-    parts = [f"{field} {_change(value)}" for field, value in row["changes"].items()]
-    parts += [f"{field} {_readable(value)}" for field, value in row["details"].items() if value is not None]
-    return "; ".join(parts)
-
-
-def _change(value: Any) -> str:
-    if isinstance(value, dict) and value.keys() == {"before", "after"}:
-        return f"{_readable(value['before'])} → {_readable(value['after'])}"
-    return _readable(value)
-
-
-def _readable(value: Any) -> str:
-    if value is None:
-        return "none"
-    return value if isinstance(value, str) else json_lines.dumps(value, ensure_ascii=False)
 
 
 @contextmanager
