@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from counting_relay import CountingRelay
+from keyrelay.audit.journal import Journal
 from keyrelay.outbox import content
 from keyrelay.outbox.books import CONTENT
 from keyrelay.outbox.budget import Limit, Limits
@@ -121,6 +122,8 @@ class Site:
         async with self.store.change("keys") as change:
             if not await change.rows("SELECT 1 FROM data_key"):
                 await keyring.add_key(change)
+        await keyring.refresh(self.store)
+        await Journal(keyring).prepare(self.store)
 
     async def emptied(self) -> None:
         """Begin anew, as on a database in which nothing ever happened."""
@@ -151,7 +154,8 @@ class Site:
         """A node: with limits, policy or lease of its own, if it is given any."""
         store = store or await self.another_store()
         given = {"policy": policy(), "limits": Limits()} | more
-        made = Office(f"{name}-{next(self._numbers)}", name, store, await self.keyring(store), **given)
+        keyring = await self.keyring(store)
+        made = Office(f"{name}-{next(self._numbers)}", name, store, keyring, Journal(keyring), **given)
         await made.open()
         return made
 

@@ -8,6 +8,7 @@ import socket
 from dataclasses import replace
 from datetime import timedelta
 
+from keyrelay.audit.journal import Journal
 from keyrelay.outbox.budget import PRESETS, Limit, Limits
 from keyrelay.outbox.housekeeping import Keeping
 from keyrelay.outbox.office import Office
@@ -29,7 +30,13 @@ _MINUTE, _DAY = timedelta(minutes=1), timedelta(days=1)
 
 
 def outbox(  # noqa: PLR0913, PLR0917 - what it is made of
-    settings: Settings, store: Store, keyring: Keyring, keeper: ProfileKeeper, opener: Opener, terms: Terms
+    settings: Settings,
+    store: Store,
+    keyring: Keyring,
+    journal: Journal,
+    keeper: ProfileKeeper,
+    opener: Opener,
+    terms: Terms,
 ) -> Outbox:
     """The outbox of this process."""
     office = Office(
@@ -37,6 +44,7 @@ def outbox(  # noqa: PLR0913, PLR0917 - what it is made of
         name=f"{socket.gethostname()}:{os.getpid()}",
         store=store,
         keyring=keyring,
+        journal=journal,
         policy=retry_policy(settings),
         limits=limits(settings),
         lease=timedelta(seconds=settings.lease_seconds),
@@ -75,5 +83,6 @@ def keeping(settings: Settings) -> Keeping:
         failed_content=timedelta(days=settings.keep_failed_content_days),
         accepted=timedelta(days=settings.keep_accepted_days),
         failed=timedelta(days=settings.keep_failed_days),
+        audit=timedelta(days=settings.keep_audit_days),
         most=settings.outbox_megabytes * _MEGABYTE,
     )

@@ -25,6 +25,7 @@ from keyrelay.access.passwords import make_password
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
 from keyrelay.audit.journal import Journal
+from keyrelay.audit.refusals import Refusals
 from keyrelay.errors import MasterKeyMissing, SettingsInvalid, Unsuitable
 from keyrelay.network.trust import Trust
 from keyrelay.pam.backend import Backend, Means
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
     from keyrelay.api.app import Application
     from keyrelay.outbox.outbox import Outbox
     from keyrelay.relay.credentials import Opener
-    from keyrelay.relay.diagnosis import Diagnoses
     from keyrelay.relay.opening import Terms
+    from keyrelay.relay.recording import Recorded
 
 FIRST_USER = "admin"
 
@@ -100,11 +101,13 @@ class Node:
                 self.settings,
                 self.store,
                 self.access,
+                self.journal,
                 self.keeper,
                 rules,
                 self.providers,
                 self.vaults,
                 sign_in,
+                self.refusals,
                 turnstile,
                 lambda: self.diagnoses,
                 lambda: self.outbox,
@@ -115,6 +118,11 @@ class Node:
     def bearers(self) -> Bearers:
         """What looks at tokens that callers sign in with."""
         return Bearers(self.store, self.identity_providers, _trust(self.settings).for_http)
+
+    @cached_property
+    def refusals(self) -> Refusals:
+        """What tells the audit trail of refused accesses."""
+        return Refusals(self.store, self.journal)
 
     @cached_property
     def vaults(self) -> Vaults:
@@ -151,24 +159,30 @@ class Node:
         )
 
     @cached_property
-    def diagnoses(self) -> Diagnoses:
+    def diagnoses(self) -> Recorded:
         """What tests the profile; made when it is needed first, because it takes longer to import than all the rest."""
         from keyrelay.relay.diagnosis import Diagnoses
+        from keyrelay.relay.recording import Recorded
 
-        return Diagnoses(self._terms, self._opener, self.settings.name_servers)
+        made = Diagnoses(self._terms, self._opener, self.settings.name_servers)
+        return Recorded(made, self.store, self.journal)
 
     @cached_property
     def outbox(self) -> Outbox:
         """What takes messages in and sends them; made when it is needed first, for the same reason."""
         from keyrelay import sending
 
-        return sending.outbox(self.settings, self.store, self.keyring, self.keeper, self._opener, self._terms)
+        return sending.outbox(
+            self.settings, self.store, self.keyring, self.journal, self.keeper, self._opener, self._terms
+        )
 
     async def start_outbox(self, *, works: bool) -> None:
         """Begin to send what waits, or only to be there for what is handed in."""
         self.outbox.start(works=works)
 
     async def close(self) -> None:
+        if "refusals" in self.__dict__:
+            await self.refusals.close()
         if "outbox" in self.__dict__:
             await self.outbox.close()
         if "diagnoses" in self.__dict__:

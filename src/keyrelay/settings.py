@@ -272,6 +272,9 @@ class Settings:
         values.number(1, 3650),
         90,
     )
+    keep_audit_days: int = _setting(
+        "For how many days entries of the audit trail are kept.", values.number(1, 36_500), 2557
+    )
     open_metrics: bool = _setting(
         "Show /metrics to everybody who can reach it. Otherwise whoever reads it signs in, with the permission "
         "/metrics/read/.",

@@ -92,7 +92,7 @@ def trusting_server(sqlite_settings, ca_bundle, start) -> LiveServer:
 @pytest.fixture
 def hurried_server(trusting_server) -> LiveServer:
     """The same server; it loses its patience with relays after half a second."""
-    diagnoses = trusting_server.node.diagnoses
+    diagnoses = trusting_server.node.diagnoses._diagnoses
     diagnoses._terms = replace(diagnoses._terms, patience=Patience(resolve=1, connect=1, reply=0.5))
     diagnoses._seconds = Seconds(session=3, look=0.3)
     return trusting_server

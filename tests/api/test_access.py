@@ -26,6 +26,7 @@ READ_SECURITY, MODIFY_SECURITY = "/security/read/", "/security/modify/"
 SECURITY = f"{BASE}/Security"
 SUBMIT, READ_METRICS = "/messages/submit/", "/metrics/read/"
 READ_MESSAGES, READ_CONTENT, MODIFY_MESSAGES = "/messages/read/", "/messages/raw/", "/messages/modify/"
+READ_AUDIT, AUDIT = "/auditing/read/", ("", "/{id}", "/{id}/Validate", "/RelatedEntities", "/Download")
 READ_ONE, MODIFY_ONE = "/pam/read/{id}/", "/pam/modify/{id}/"
 # The right to one provider is enough, and what is not open to it is left out or refused later.
 SOME = "some of "
@@ -67,6 +68,7 @@ NEEDS = {
     f"PUT {PAM}/Local/{{id}}/Entries": MODIFY_ONE,
     f"DELETE {PAM}/Local/{{id}}/Entries": MODIFY_ONE,
     f"POST {TRY}": READ_ONE,
+    **{f"GET {BASE}/Audit{path}": READ_AUDIT for path in AUDIT},
     f"POST {MESSAGES}": SOME + SUBMIT,
     f"GET {MESSAGES}": READ_MESSAGES,
     f"GET {MESSAGES}/{{id}}": READ_MESSAGES,
@@ -84,7 +86,8 @@ FOR_EVERYBODY = {"/", "/livez", "/readyz"}  # and /docs with all below it
 # Users, named after the one permission they hold.
 HOLDERS = {
     "roleless": (),
-    "stranger": ("/auditing/read/",),
+    "stranger": ("/certificates/read/",),
+    "auditor": (READ_AUDIT,),
     "reader": (READ,),
     "changer": (MODIFY,),
     "old-changer": ("/system_setting/modify/",),
@@ -123,6 +126,7 @@ MAY = {
     READ_METRICS: {"prometheus", "everything"},
     READ_SECURITY: {"security-reader", "everything"},
     MODIFY_SECURITY: {"security-changer", "everything"},
+    READ_AUDIT: {"auditor", "everything"},
 }
 # What a list that knows no number leaves out for them.
 WITH_A_NUMBER = {"one-reader": READ_ONE, "one-changer": MODIFY_ONE}

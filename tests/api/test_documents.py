@@ -16,7 +16,7 @@ import pytest
 from pam_kit import PROVIDERS, TYPES, entries, entry, provider
 from security_kit import CLAIMS, ROLES, add, add_claim, delete, user_claim
 
-from keyrelay.api import openapi, outbox, wire_pam, wire_security, wire_v1, wire_v2
+from keyrelay.api import openapi, outbox, wire_audit, wire_pam, wire_security, wire_v1, wire_v2
 from keyrelay.api.problems import SHOWN
 from live import ANONYMOUS, BASIC, OAUTH
 
@@ -41,6 +41,7 @@ BODIES = {
     "PermissionSet": wire_security.PermissionSet,
     "Claim": wire_security.ClaimAnswer,
     "ClaimProvider": wire_security.ClaimProvider,
+    "AuditEntry": wire_audit.AuditEntry,
 }
 PROVIDER = {"keyfactor-v1": wire_pam.ProviderV1, "keyfactor-v2": wire_pam.ProviderV2}
 # What the examples speak of: number 3 is a local provider with this entry.

@@ -12,7 +12,8 @@ from starlette.datastructures import QueryParams
 
 from keyrelay.api.lists import MOST_RETURNED, NAMES, Listing, ListQuery, read
 from keyrelay.api.problems import keyfactor_answer, own_answer
-from keyrelay.api.query_language import (
+from keyrelay.errors import BadInput, BadSortField
+from keyrelay.query_language import (
     MOST_CHARACTERS,
     MOST_COMPARISONS,
     MOST_DEPTH,
@@ -22,7 +23,6 @@ from keyrelay.api.query_language import (
     Operator,
     parse,
 )
-from keyrelay.errors import BadInput, BadSortField
 
 FIELDS = {"Area": int, "Name": str, "Remote": bool, "SecuredAreaId": int, "Description": str}
 PROVIDERS = Listing(FIELDS, sortable=None, sort_field="Name")

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from keyrelay.audit.acting import act_as
-from keyrelay.audit.chain import SELECT, Signer, hash_of
-from keyrelay.audit.journal import read_head
+from keyrelay.audit.chain import SELECT, Signer, hash_of, read_head
 from keyrelay.audit.model import Actor, Category, Deed, Kind, Operation
 from keyrelay.secrets.model import SecretText
 from live import ANONYMOUS, BASIC

@@ -128,10 +128,11 @@ def test_a_rotation_may_be_interrupted_at_every_transaction(fresh_settings, comm
             return True
         return False
 
-    for changes in range(6):  # a new key, three batches, one look for more, the old keys dropped
+    # A new key, three batches, one look for more, the key of the audit trail, the old keys dropped.
+    for changes in range(7):
         assert on_node(fresh_settings, partial(interrupted_after, changes=changes))
         assert on_node(fresh_settings, lambda node: revealed(node, sources)) == expected(120)
-    assert not on_node(fresh_settings, partial(interrupted_after, changes=6))
+    assert not on_node(fresh_settings, partial(interrupted_after, changes=7))
     on_node(fresh_settings, lambda node: rotate(node.store, node.keyring))
     assert len(on_node(fresh_settings, key_ids)) == 1
     assert on_node(fresh_settings, lambda node: revealed(node, sources)) == expected(120)

@@ -67,3 +67,9 @@ def basic_credentials(header: bytes) -> Credentials | None:
     if not separator or not name or "\0" in text:
         return None
     return Credentials(name, SecretText(password))
+
+
+def tried_name(header: bytes) -> str:
+    """The user name that an Authorization header tries to sign in with; "" when it names none."""
+    credentials = basic_credentials(header)
+    return "" if credentials is None else credentials.name

@@ -16,6 +16,7 @@ READ_SETTINGS = "/system_settings/read/"
 MODIFY_SETTINGS = "/system_settings/modify/"
 READ_PAM = "/pam/read/"
 MODIFY_PAM = "/pam/modify/"
+READ_AUDIT = "/auditing/read/"
 READ_METRICS = "/metrics/read/"
 SUBMIT = "/messages/submit/"
 SUBMIT_AS = "/messages/submit/as/"
@@ -39,6 +40,7 @@ ASKED = (
     MODIFY_MESSAGES,
     READ_SECURITY,
     MODIFY_SECURITY,
+    READ_AUDIT,
 )
 
 _SEGMENT = r"[a-z0-9_.@+-]{1,254}"  # an address fits (RFC 5321 section 4.5.3.1)

@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Events(Answer):
-    """Server-sent events (the HTML standard's text/event-stream), sent as they come about."""
+    """What is sent in pieces as they come about, such as server-sent events (the HTML standard's text/event-stream)."""
 
     events: AsyncIterator[bytes] | None = None
 

@@ -8,6 +8,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from keyrelay.api import (
+    audit,
     diagnoses,
     documents,
     messages,
@@ -43,6 +44,7 @@ class Application:
             *security.resources(base_path, keyfactor, services),
             *security_roles.resources(base_path, keyfactor, services),
             *security_claims.resources(base_path, keyfactor, services),
+            *audit.resources(base_path, keyfactor, services),
         ]
         compatible = [*compatible, *status.resources(base_path, keyfactor, services, compatible)]
         desk = OutboxDesk(services)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from starlette.datastructures import QueryParams
 
-from keyrelay.api.query_language import AllOf, Comparison, Condition, Operator, parse, shown
 from keyrelay.errors import BadInput, BadSortField, Violation
+from keyrelay.query_language import AllOf, Comparison, Condition, Operator, parse, shown
 
 NAMES = {
     "query_string": "QueryString",
@@ -36,7 +36,7 @@ T = TypeVar("T")
 class Listing:
     """What a list can be searched and sorted by.
 
-    ``fields``: what a query may name, str, int or bool by its published name; matched without regard to case.
+    ``fields``: what a query may name, str, int, bool or datetime by its published name; matched without regard to case.
     ``sortable``: None means all of ``fields``. ``sort_field``: the default, which can always be asked for too.
     """
 

@@ -16,20 +16,24 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from keyrelay.access.identity import Identity
+from keyrelay.access.identity import Identity, tried_name
 from keyrelay.access.keeper import AccessKeeper
 from keyrelay.access.sign_in import SignIn
 from keyrelay.api.answers import PRIVATE, Answer, Header
 from keyrelay.api.conventions import asked_version
 from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer
 from keyrelay.audit.acting import act_as
+from keyrelay.audit.journal import Journal
 from keyrelay.audit.model import Actor
+from keyrelay.audit.refusals import Refusal, Refusals
 from keyrelay.errors import (
     HeaderRequired,
     KeyrelayError,
     MethodNotAllowed,
     NoRole,
     PermissionMissing,
+    SignInRequired,
+    TooManyAttempts,
     Unexpected,
 )
 from keyrelay.pam.fetching import Vaults
@@ -42,11 +46,13 @@ from keyrelay.store.model import Store
 
 if TYPE_CHECKING:  # what a start does not need
     from keyrelay.outbox.outbox import Outbox
-    from keyrelay.relay.diagnosis import Diagnoses
+    from keyrelay.relay.recording import Recorded
 
 _logger = logging.getLogger(__name__)
 _INT32 = 2**31
 _DIGITS = 10  # of the largest of them
+_LONGEST_NAME = 128  # of somebody who was refused
+_REFUSED = (SignInRequired, NoRole, PermissionMissing, TooManyAttempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +62,15 @@ class Services:
     settings: Settings
     store: Store
     access: AccessKeeper
+    journal: Journal
     keeper: ProfileKeeper
     rules: Rules
     providers: ProviderKeeper
     vaults: Vaults
     sign_in: SignIn
+    refusals: Refusals
     turnstile: Turnstile
-    diagnoses: Callable[[], Diagnoses]
+    diagnoses: Callable[[], Recorded]
     outbox: Callable[[], Outbox]
 
 
@@ -175,7 +183,7 @@ class Resource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        operation, version = None, None
+        operation, version, identity = None, None, None
         try:
             operation = self._operation(scope["method"])
             identity = await self._identify(request)
@@ -184,6 +192,8 @@ class Resource:
             act_as(Actor(identity.name, address_of(request)))
             answer = await operation.versions[version](Call(request, identity, self.services))
         except KeyrelayError as error:
+            if isinstance(error, _REFUSED):
+                self._note(request, identity, error)
             answer = self.style.explain(correlated(error) if is_our_fault(error) else error, self.name)
         except ClientDisconnect:
             return
@@ -214,6 +224,16 @@ class Resource:
             raise NoRole(f"User {identity.name} is known here and holds no role.")
         if not operation.open_to(identity, place):
             raise lacking(identity, str(operation.needs(place)))
+
+    def _note(self, request: Request, identity: Identity | None, error: KeyrelayError) -> None:
+        """Have it recorded, unless nobody has tried to be anybody: a request without credentials."""
+        header = request.headers.get("authorization")
+        if header is None:
+            return
+        roles = None if identity is None else identity.roles
+        name = tried_name(header.encode("latin-1")) if identity is None else identity.name
+        refusal = Refusal(name[:_LONGEST_NAME], address_of(request), self.path, request.method, error.code, roles)
+        self.services.refusals.note(refusal)
 
     def _version(self, request: Request, operation: Operation) -> int:
         if not self.style.versioned:

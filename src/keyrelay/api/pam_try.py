@@ -42,4 +42,5 @@ async def _try(call: Call) -> Answer:
         raise BadInput(tuple(fields.violations))
     with call.services.turnstile.turn(call.identity.name):
         trial = await while_the_caller_waits(call.request, trying.attempt(call.services.vaults, reference))
+    await call.services.providers.record_trial(provider, trial.verdict)
     return Answer(200, json.dumps(trial_document(provider, trial), ensure_ascii=False).encode(), (JSON,))

@@ -56,6 +56,7 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.TrustUnusable: Shown(500, "0xA0110026"),
     errors.StoreUnavailable: Shown(503, "0xA011001C"),
     errors.KeyUnknown: Shown(500, "0xA011001E"),
+    errors.TrailBroken: Shown(500, "0xA011002C"),
     errors.MasterKeyMissing: Shown(500, "0xA011001F"),
     errors.MasterKeyWrong: Shown(500, "0xA0110020"),
     errors.Unexpected: Shown(500, "0xA011001D"),

@@ -12,11 +12,12 @@ import json
 from dataclasses import dataclass
 
 from keyrelay.secrets.model import SecretText
-from keyrelay.store.model import Row
+from keyrelay.store.model import Reader, Row
 
 # As they are read from the database, and as they are hashed.
 COLUMNS = ("id", "at", "category", "operation", "level", "actor", "address", "kind", "name", "object", "details")
 SELECT = f"SELECT {', '.join(COLUMNS)}, hash, signature FROM audit_entry"  # noqa: S608 - names of columns
+HEAD = "last, hash, floor, floor_hash, seal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,8 @@ def hash_of(before: str, values: Row) -> str:
     """The hash of an entry, by that of the entry before it and its values in the order of ``COLUMNS``."""
     text = json.dumps([before, *values], ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+async def read_head(reader: Reader) -> Head:
+    (row,) = await reader.rows(f"SELECT {HEAD} FROM audit_head WHERE id = 1")  # noqa: S608 - names of columns
+    return Head(*row)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
 
+from keyrelay.audit import growth
 from keyrelay.audit.acting import acting
-from keyrelay.audit.chain import COLUMNS, Head, Signer, hash_of
+from keyrelay.audit.chain import Signer, read_head
 from keyrelay.audit.model import Actor, Deed
 from keyrelay.errors import KeyUnknown
 from keyrelay.secrets.keyring import Keyring, Sealed
 from keyrelay.secrets.model import SecretText
 from keyrelay.secrets.rotation import AUDIT_KEY
-from keyrelay.store.model import Change, Reader, Store
+from keyrelay.store.model import Change, Reader, Store, Work
 
 _KEY = "SELECT key_id, sealed FROM audit_head WHERE id = 1"
-_INSERT = (
-    f"INSERT INTO audit_entry ({', '.join(COLUMNS)}, hash, signature) VALUES"  # noqa: S608 - names of columns
-    f" ({', '.join(f'${number}' for number in range(1, len(COLUMNS) + 3))})"
+_ENTRIES = "SELECT 1 FROM audit_entry LIMIT 1"
+_REMEDY = (
+    "Restore the tables audit_head and data_key from the backup that belongs to this database: nothing can be changed "
+    "as long as nothing can be recorded."
 )
-_LONGEST = 1000  # characters of what callers have chosen
 
 
 class Journal:
@@ -34,40 +30,48 @@ class Journal:
         self._signer: Signer | None = None
 
     async def prepare(self, store: Store) -> None:
-        """Make the key that signs, if there is none yet. Every node does at its start."""
+        """Make the key that signs, if there is none yet. Every node does at its start.
+
+        A trail that has lost its key gets no other one: what is there could not be told from what somebody made up.
+        """
         if (await store.rows(_KEY))[0][0] is not None:
             return
         async with store.change("keys") as change:
-            if (await change.rows(_KEY))[0][0] is not None:
-                return  # another node was faster
+            head = await read_head(change)
+            if (await change.rows(_KEY))[0][0] is not None or head.last > 0 or await change.rows(_ENTRIES):
+                return  # another node was faster, or it is lost
             key = SecretText(secrets.token_hex(32))
             sealed = self._keyring.seal(key, AUDIT_KEY)
-            seal = Signer(key).seal(await read_head(change))
             await change.run(
                 "UPDATE audit_head SET key_id = $1, sealed = $2, seal = $3 WHERE id = 1",
-                *(sealed.key_id, sealed.content, seal),
+                *(sealed.key_id, sealed.content, Signer(key).seal(head)),
             )
 
     async def write(self, change: Change, *deeds: Deed) -> None:
         """Add entries by whoever acts here (``acting``), within a transaction and after all else that it locks.
 
         From here on, transactions that write entries run one after the other on all nodes: a chain has one end.
-        Raises KeyUnknown when the key that signs cannot be had.
+        Raises KeyUnknown when the key that signs cannot be had, and TrailBroken when somebody has moved the end.
         """
-        # What locks the row: reading it alone could miss the entry of another node that is just being committed.
-        await change.run("UPDATE audit_head SET last = last WHERE id = 1")
-        head = await read_head(change)
-        signer = await self.signer(change)
-        last, hashed = head.last, head.hash
-        for deed in deeds:
-            last += 1
-            values = _values(last, acting(), deed)
-            hashed = hash_of(hashed, values)
-            await change.run(_INSERT, *values, hashed, signer.signature(hashed))
-        grown = replace(head, last=last, hash=hashed)
-        await change.run(
-            "UPDATE audit_head SET last = $1, hash = $2, seal = $3 WHERE id = 1", last, hashed, signer.seal(grown)
-        )
+        await self.signer(change)
+        work = self.entries(acting(), *deeds)
+        try:
+            sql, values = next(work)
+            while True:
+                sql, values = work.send(await change.rows(sql, *values))
+        except StopIteration:
+            pass
+
+    def entries(self, by: Actor, *deeds: Deed) -> Work[None]:
+        """The same as a part of a transaction that is a generator.
+
+        Who acts is given, because such a transaction may run in a thread that does not know. ``signer`` was asked for
+        before: within, there is nobody to ask.
+        """
+        assert self._signer is not None  # noqa: S101 - as above
+        head = yield from growth.locked(self._signer)
+        head = yield from growth.linked(self._signer, head, by, deeds)
+        yield from growth.sealed(self._signer, head)
 
     async def signer(self, reader: Reader) -> Signer:
         """What signs, and checks signatures. Raises KeyUnknown."""
@@ -77,28 +81,11 @@ class Journal:
                 await self._keyring.reload(reader)
                 rows = await reader.rows(_KEY)  # a rotation may have come to its end between the two reads
             ((key_id, content),) = rows
-            if key_id is None:
-                raise KeyUnknown("The audit trail has no key to sign with.")
-            self._signer = Signer(self._keyring.open(Sealed(key_id, bytes(content)), AUDIT_KEY))
+            if key_id is None or content is None:
+                raise KeyUnknown("The audit trail has no key to sign with.", remedy=_REMEDY)
+            try:
+                key = self._keyring.open(Sealed(key_id, bytes(content)), AUDIT_KEY)
+            except KeyUnknown:
+                raise KeyUnknown("The key that signs the audit trail cannot be opened.", remedy=_REMEDY) from None
+            self._signer = Signer(key)
         return self._signer
-
-
-async def read_head(reader: Reader) -> Head:
-    (row,) = await reader.rows("SELECT last, hash, floor, floor_hash, seal FROM audit_head WHERE id = 1")
-    return Head(*row)
-
-
-def _values(number: int, by: Actor, deed: Deed) -> tuple[Any, ...]:
-    at = datetime.now(UTC).isoformat(timespec="microseconds")
-    details: Mapping[str, Any] = {"details": deed.details, "changes": deed.changes}
-    return (
-        *(number, at, int(deed.category), int(deed.operation), int(deed.level)),
-        *(_bounded(by.name), by.address and _bounded(by.address), str(deed.kind)),
-        *(deed.name and _bounded(deed.name), deed.object and _bounded(deed.object)),
-        json.dumps(details),
-    )
-
-
-def _bounded(text: str) -> str:
-    """Text that every database can keep, of a bounded length."""
-    return "".join("\ufffd" if each == "\0" or "\ud800" <= each <= "\udfff" else each for each in text[:_LONGEST])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -28,7 +27,7 @@ class Category(IntEnum):
         return _TITLES[self]
 
 
-_TITLES = {
+_TITLES: Mapping[int, str] = {
     Category.SETTING: "ApplicationSetting",
     Category.ADMINISTRATION: "ADIdentityModel",
     Category.SECURITY_ROLE: "SecurityRole",
@@ -53,6 +52,7 @@ class Operation(IntEnum):
     DOWNLOADED = 7
     ENCOUNTERED = 10
     RECOVERED = 12
+    REMOVED_FROM_HOLD = 14
     RESET = 19
     RESTARTED = 21
     SENT = 22
@@ -61,7 +61,7 @@ class Operation(IntEnum):
 
     @property
     def title(self) -> str:
-        return self.name.capitalize()
+        return "Removed from Hold" if self is Operation.REMOVED_FROM_HOLD else self.name.capitalize()
 
 
 class Level(IntEnum):
@@ -74,6 +74,7 @@ class Kind(StrEnum):
     """What kind of thing an entry is about (``EntityType``)."""
 
     PROFILE = "SmtpProfile"
+    TEST = "SmtpTest"
     PROVIDER = "PamProvider"
     PROVIDER_TYPE = "PamProviderType"
     ENTRY = "PamLocalEntry"
@@ -84,6 +85,7 @@ class Kind(StrEnum):
     TOKEN = "ApiToken"  # noqa: S105 - what it is, and none
     KEY = "DataKey"
     OUTBOX = "Outbox"
+    MESSAGE = "Message"
     ROUTE = "Route"
     AUDIT = "AuditTrail"
 
@@ -102,7 +104,8 @@ class Deed:
 
     ``name`` is what people call the thing, and ``object`` the id by which it stays the same when it is renamed.
     ``details``: facts, such as the roles of who was refused. ``changes``: the fields that changed, with what they were
-    and are; a secret's value is always ``"changed"``, and never there.
+    and are; a secret's value is always ``"changed"``, and never there. ``by``: who did it, where that is not whoever
+    acts (``acting``).
     """
 
     category: Category
@@ -113,15 +116,57 @@ class Deed:
     level: Level = Level.INFORMATION
     details: Mapping[str, Any] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
+    by: Actor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A deed as it is kept. ``hash`` covers all of it and the hash of the entry before; ``signature`` signs that."""
+    """A deed as it is kept: as it stands in the database, whoever has written that.
+
+    ``category``, ``operation`` and ``kind`` may be of a later keyrelay. ``hash`` covers all of it and the hash of the
+    entry before; ``signature`` signs that.
+    """
 
     id: int
-    at: datetime
+    at: str
+    category: int
+    operation: int
+    level: int
     actor: Actor
-    deed: Deed
+    kind: str
+    name: str | None
+    object: str | None
+    details: Mapping[str, Any]
+    changes: Mapping[str, Any]
     hash: str
     signature: str
+
+    @property
+    def category_title(self) -> str:
+        return _TITLES.get(self.category, str(self.category))
+
+    @property
+    def operation_title(self) -> str:
+        return Operation(self.operation).title if self.operation in _OPERATIONS else str(self.operation)
+
+    @property
+    def level_title(self) -> str:
+        return _LEVELS.get(self.level, str(self.level))
+
+    @property
+    def timestamp(self) -> str:
+        """In UTC, with Z (contract D22)."""
+        return self.at.removesuffix("+00:00") + "Z"
+
+
+_OPERATIONS = frozenset(Operation)
+_LEVELS = {int(level): level.name.capitalize() for level in Level}
+
+
+def changes_between(before: Mapping[str, Any], after: Mapping[str, Any], hidden: Collection[str]) -> dict[str, Any]:
+    """The fields that differ, with what they were and are; of ``hidden`` ones only that they changed."""
+    return {
+        field: "changed" if field in hidden else {"before": before.get(field), "after": after.get(field)}
+        for field in (*before, *(field for field in after if field not in before))
+        if before.get(field) != after.get(field)
+    }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from cyclopts import App
 
+from keyrelay.audit.rotation import RotationWitness
 from keyrelay.cli import terminal
 from keyrelay.secrets.keyring import Keyring
 from keyrelay.secrets.rotation import Rotated
@@ -28,7 +29,8 @@ def rotate() -> None:
 
     async def work(node: Node) -> Rotated:
         return await run_rotation(
-            node.store, node.keyring, lambda done: print(f"{done} secrets encrypted anew"), _reseal_contents
+            *(node.store, node.keyring, lambda done: print(f"{done} secrets encrypted anew")),
+            *(_reseal_contents, RotationWitness(node.journal)),
         )
 
     result = terminal.with_node(work)

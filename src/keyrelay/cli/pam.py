@@ -156,7 +156,9 @@ def try_(provider: str, *, param: list[str] | None = None, json: AsJson = False)
 
     async def work(node: Node) -> dict[str, Any]:
         found = pam_values.provider_of(await node.providers.catalogue(), provider)
-        return trial_document(found, await trying.attempt(node.vaults, FromPam(found.id, parameters)))
+        trial = await trying.attempt(node.vaults, FromPam(found.id, parameters))
+        await node.providers.record_trial(found, trial.verdict)
+        return trial_document(found, trial)
 
     trial = terminal.with_node(work)
     if json:

@@ -114,6 +114,16 @@ class KeyUnknown(KeyrelayError):
     remedy = "Restore the table data_key from the backup that belongs to this database, or give the secret again."
 
 
+class TrailBroken(KeyrelayError):
+    """The audit trail is not what keyrelay has written: somebody has changed it in the database."""
+
+    code = "trail_broken"
+    remedy = (
+        "Keep a copy of the database as it is, find out who can write to it, and restore a backup; docs/audit.md tells "
+        "what this proves, and how to go on without one."
+    )
+
+
 class Unexpected(KeyrelayError):
     """Our fault: the log has the details under the correlation id, and the caller gets nothing of them."""
 

@@ -9,11 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import TypeVar
 
-from keyrelay.errors import KeyrelayError
+from keyrelay.audit import retention
+from keyrelay.audit.chain import read_head
+from keyrelay.errors import KeyrelayError, KeyUnknown, TrailBroken
 from keyrelay.outbox import forgetting, sweeping
 from keyrelay.outbox.forgetting import Ages, Forgetting, Found, Gone, Look
 from keyrelay.outbox.model import ENDED
@@ -44,6 +46,8 @@ Step = Callable[[Sequence[Found], Ages], Work[Gone]]
 class Keeping:
     """For how long contents and records are kept after the message has ended, and ``most`` octets of content.
 
+    ``audit``: for how long entries of the audit trail are.
+
     When the outbox is crowded, the contents of accepted messages go sooner, the oldest first: they only serve those who
     want to look at them, and new messages would be refused.
     """
@@ -52,6 +56,7 @@ class Keeping:
     failed_content: timedelta = timedelta(days=14)
     accepted: timedelta = timedelta(days=30)
     failed: timedelta = timedelta(days=90)
+    audit: timedelta = timedelta(days=2557)
     most: int = 4096 * 1024 * 1024
 
     @property
@@ -103,6 +108,7 @@ class Housekeeping:
             await self._make_room(done)
             await self._forget(done)
             await self._sweep(done)
+            await self._forget_audit(done)
             done["disk octets"] += await self._give_back()
             await self._perform(_ended(stamp(self._again())))
         except _Replaced:
@@ -201,6 +207,19 @@ class Housekeeping:
                 done[what] += gone
         done["sums"] += await self._perform(sweeping.sums(self._office.watch.now))
         done["tallies"] += await self._perform(sweeping.tallies(self._office))
+
+    async def _forget_audit(self, done: Counter[str]) -> None:
+        """By the wall clock, as the entries are written."""
+        now, age = datetime.now(UTC), self._keeping.audit
+        if not await retention.is_due(self._store, now, age):
+            return
+        try:
+            signer = await self._office.journal.signer(self._store)
+            last = (await read_head(self._store)).last
+            while gone := await self._perform(retention.forget(signer, now, age, last)):
+                done["audit entries"] += gone
+        except (KeyUnknown, TrailBroken) as problem:  # the rest of the house is kept all the same
+            _logger.error("the audit trail cannot be shortened", extra={"facts": {"code": problem.code}})  # noqa: TRY400
 
     async def _give_back(self) -> int:
         """Give disk space back that nobody uses, and is not likely to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from keyrelay.audit.journal import Journal
 from keyrelay.outbox.budget import Limits
 from keyrelay.outbox.clock import Watch, ticks
 from keyrelay.outbox.records import moment
@@ -25,6 +26,7 @@ class Office:
     name: str
     store: Store
     keyring: Keyring
+    journal: Journal
     policy: RetryPolicy
     limits: Limits
     lease: timedelta = timedelta(seconds=30)

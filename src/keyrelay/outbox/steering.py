@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from keyrelay.audit.acting import acting
+from keyrelay.audit.model import Actor, Category, Deed, Kind, Operation, changes_between
 from keyrelay.errors import NotNow
 from keyrelay.outbox.books import Books, Turn
 from keyrelay.outbox.listing import is_id, unknown, whole
@@ -23,11 +25,16 @@ from keyrelay.outbox.office import Office
 from keyrelay.outbox.pressure import Pressure, paused_by_operator, resumed_by_operator
 from keyrelay.outbox.records import COLUMNS, Kept, due_at, moment, readable, stamp, written
 from keyrelay.outbox.schedule import OutboxClock, steered
-from keyrelay.store.model import Statement, Work
+from keyrelay.store.model import Work
 
 FAILED: Final[frozenset[State]] = frozenset({"refused", "expired"})
 _BATCH = 200  # messages in one transaction
 _LOOKED_AT = 1000  # at once, on the way through those that failed
+_OPERATIONS: Mapping[Action, Operation] = {
+    "cancel": Operation.REVOKED,
+    "release": Operation.REMOVED_FROM_HOLD,
+    "resend": Operation.RESTARTED,
+}
 _DONE: Mapping[Action, str] = {"cancel": "cancelled", "release": "released", "resend": "sent again"}
 
 _encode = msgspec.json.Encoder().encode
@@ -40,6 +47,9 @@ class Resent:
 
     messages: int = 0
     gone: int = 0
+
+
+Changed = tuple[Kept, Sequence[Recipient]]  # a message, and its recipients as they are from now on
 
 
 class Steering:
@@ -59,7 +69,8 @@ class Steering:
         """
         if not is_id(name):
             raise unknown()
-        kept = await self._store.perform(self._steer(name, action))
+        await self._may_write()
+        kept = await self._store.perform(self._steer(name, action, acting()))
         self._changed()
         return kept
 
@@ -74,7 +85,8 @@ class Steering:
         Only to the recipients that are in one of them. ``progress`` is told how far it has come. What was done before
         an error stays done. Raises StoreUnavailable.
         """
-        clock = await self._clock()
+        await self._may_write()
+        by, clock = acting(), await self._clock()
         ended_since = stamp(clock.of_wall(min(max(since, _FIRST), clock.wall)))
         done = Resent()
         wanted = ACTIONS["resend"][0].intersection(states)
@@ -85,7 +97,7 @@ class Steering:
                 await asyncio.sleep(0)  # SQLite answers in this very thread
                 found = [name for name, ended_at in rows if ended_at is not None and ended_at >= ended_since]
                 for first in range(0, len(found), _BATCH):
-                    some = self._resend(found[first : first + _BATCH], wanted)
+                    some = self._resend(found[first : first + _BATCH], wanted, by)
                     batch = await self._store.perform(some, aside=True)
                     done = Resent(done.messages + batch.messages, done.gone + batch.gone)
                     self._changed()
@@ -102,7 +114,7 @@ class Steering:
 
     # --- Transactions ----------------------------------------------------------------------------------------
 
-    def _steer(self, name: str, action: Action) -> Work[Kept]:
+    def _steer(self, name: str, action: Action, by: Actor) -> Work[Kept]:
         clock, _ = yield from self._look()
         rows = yield self._locked(1), (name,)
         if not rows:
@@ -117,10 +129,10 @@ class Steering:
         if after == "queued" and not has_content:
             raise NotNow("The content of the message is not kept any more.", remedy="Hand the message in again.")
         recipients = self._steered(kept, action, allowed, clock.now)
-        yield from self._write([(kept, recipients)], clock)
+        yield from self._write([(kept, recipients)], clock, by, [_of_message(action, kept, recipients)])
         return replace(kept, submission=replace(kept.submission, recipients=recipients))
 
-    def _resend(self, names: Sequence[str], states: frozenset[State]) -> Work[Resent]:
+    def _resend(self, names: Sequence[str], states: frozenset[State], by: Actor) -> Work[Resent]:
         clock, _ = yield from self._look()
         rows = yield self._locked(len(names)), tuple(names)
         changes, gone = [], 0
@@ -133,20 +145,22 @@ class Steering:
                 changes.append((kept, self._steered(kept, "resend", states, clock.now)))
             else:
                 gone += 1
-        yield from self._write(changes, clock)
+        yield from self._write(changes, clock, by, [_of_many(changes)] if changes else [])
         return Resent(len(changes), gone)
 
     async def _press(self, change: Callable[[Pressure, datetime], Pressure]) -> Pressure:
-        pressure = await self._store.perform(self._change(change))
+        await self._may_write()
+        pressure = await self._store.perform(self._change(change, acting()))
         self._changed()
         return pressure
 
-    def _change(self, change: Callable[[Pressure, datetime], Pressure]) -> Work[Pressure]:
+    def _change(self, change: Callable[[Pressure, datetime], Pressure], by: Actor) -> Work[Pressure]:
         clock, before = yield from self._look()
         after = change(before, clock.now)
         if (after.mode, after.why) == (before.mode, before.why):
             return before  # since when it is so is worth keeping
         yield "UPDATE outbox SET pressure = $1 WHERE id = 1", (_encode(after).decode(),)
+        yield from self._office.journal.entries(by, _of_outbox(before, after))
         yield self._store.signal()
         return after
 
@@ -174,7 +188,7 @@ class Steering:
             steered(one, action, policy, now) if one.state in states else one for one in kept.submission.recipients
         )
 
-    def _write(self, changes: Sequence[tuple[Kept, Sequence[Recipient]]], clock: OutboxClock) -> Iterator[Statement]:
+    def _write(self, changes: Sequence[Changed], clock: OutboxClock, by: Actor, deeds: Sequence[Deed]) -> Work[None]:
         turns = []
         for kept, recipients in changes:
             state = state_of(one.state for one in recipients)
@@ -182,13 +196,44 @@ class Steering:
             yield _WRITE, (state, written(recipients), due_at(recipients), ended_at, kept.submission.id)
             turns.append(Turn(kept.submission.id, kept.state, state))
         yield from self._books.entries(turns, clock.wall)
+        if deeds:
+            yield from self._office.journal.entries(by, *deeds)
         if turns:
             yield self._store.signal()
+
+    async def _may_write(self) -> None:
+        """Raise KeyUnknown when nothing could be recorded."""
+        await self._office.keyring.refresh(self._store)
+        await self._office.journal.signer(self._store)
 
     async def _clock(self) -> OutboxClock:
         if self._office.watch.own is None:
             await self._office.open()
         return self._office.watch.clock
+
+
+def _of_message(action: Action, kept: Kept, recipients: Sequence[Recipient]) -> Deed:
+    before, after = kept.state, state_of(one.state for one in recipients)
+    changes = changes_between({"state": before}, {"state": after}, ())
+    number = sum(old != new for old, new in zip(kept.submission.recipients, recipients, strict=True))
+    name, object_ = kept.submission.message_id, kept.submission.id
+    details = {"action": action, "recipients": number}
+    return Deed(*(Category.OUTBOX, _OPERATIONS[action], Kind.MESSAGE, name, object_), details=details, changes=changes)
+
+
+def _of_many(changes: Sequence[Changed]) -> Deed:
+    messages = [kept.submission.id for kept, _ in changes]
+    return _deed(Operation.RESTARTED, {"action": "resend", "messages": messages})
+
+
+def _of_outbox(before: Pressure, after: Pressure) -> Deed:
+    action = "pause" if after.mode == "paused" else "resume"
+    changes = changes_between({"mode": before.mode, "why": before.why}, {"mode": after.mode, "why": after.why}, ())
+    return replace(_deed(Operation.UPDATED, {"action": action}), changes=changes)
+
+
+def _deed(operation: Operation, details: Mapping[str, Any]) -> Deed:
+    return Deed(Category.OUTBOX, operation, Kind.OUTBOX, "outbox", "1", details=details)
 
 
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)

@@ -100,6 +100,15 @@ async def entries(reader: Reader, provider: int) -> list[Entry]:
     return [Entry(provider, name, description) for name, description in rows]
 
 
+async def entry(reader: Reader, provider: int, name: str) -> Entry | None:
+    """One of them."""
+    if has_control(name):  # PostgreSQL has no such text
+        return None
+    sql = "SELECT description FROM pam_entry WHERE provider = $1 AND name = $2"
+    rows = await reader.rows(sql, provider, name)
+    return Entry(provider, name, rows[0][0]) if rows else None
+
+
 async def count(reader: Reader) -> int:
     """How many entries there are, of all providers."""
     ((number,),) = await reader.rows("SELECT COUNT(*) FROM pam_entry")
@@ -160,11 +169,12 @@ async def delete(change: Change, provider: int, name: str) -> bool:
     return True
 
 
-async def delete_all(change: Change, provider: int) -> None:
-    """Erase all entries of a provider, and their secrets."""
+async def delete_all(change: Change, provider: int) -> int:
+    """Erase all entries of a provider, and their secrets. Gives how many."""
     rows = await change.rows("SELECT secret FROM pam_entry WHERE provider = $1", provider)
     await change.run("DELETE FROM pam_entry WHERE provider = $1", provider)
     await stored.erase(change, [secret for (secret,) in rows])
+    return len(rows)
 
 
 async def _source(reader: Reader, provider: int, name: str) -> Stored | None:

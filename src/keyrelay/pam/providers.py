@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from keyrelay.audit.journal import Journal
+from keyrelay.audit.model import Operation
 from keyrelay.errors import BadInput, InUse, NameTaken, SecretGone, StoreUnavailable, UnknownName, UnknownReference
 from keyrelay.pam import catalogue as kept
-from keyrelay.pam import local, rules, sealing
+from keyrelay.pam import deeds, local, rules, sealing
 from keyrelay.pam.backend import Backend, Parameter, VaultFailed
 from keyrelay.pam.catalogue import Catalogue
 from keyrelay.pam.local import EntryDraft
@@ -109,12 +110,14 @@ class ProviderKeeper:
                 if known.hidden:
                     known = replace(known, hidden=False)
                     await kept.save_type(change, known)
+                    await self._journal.write(change, deeds.of_type(Operation.CREATED, known))
                 return known
             if len(found.types) >= _MOST_TYPES:
                 raise InUse(f"There are {_MOST_TYPES} provider types already.", remedy="Delete those not needed.")
             numbered = await kept.numbered(change, list(parameters))
             kind = ProviderType(str(uuid.uuid4()), name, numbered)
             await kept.insert_type(change, kind)
+            await self._journal.write(change, deeds.of_type(Operation.CREATED, kind))
         return kind
 
     async def remove_type(self, type_id: str) -> None:
@@ -131,6 +134,7 @@ class ProviderKeeper:
                 await kept.save_type(change, replace(kind, hidden=True))
             else:
                 await change.run("DELETE FROM pam_type WHERE id = $1", type_id)
+            await self._journal.write(change, deeds.of_type(Operation.DELETED, kind))
 
     # --- Providers -------------------------------------------------------------------------------------------
 
@@ -156,6 +160,7 @@ class ProviderKeeper:
             made = _made(number, draft, found.types[draft.type_id])
             provider = await sealing.keep(change, self._keyring, made, values)
             await kept.insert_provider(change, provider)
+            await self._journal.write(change, deeds.of_provider(Operation.CREATED, None, provider))
             return provider
 
         return await self._write(work)
@@ -180,6 +185,7 @@ class ProviderKeeper:
             provider = await sealing.keep(change, self._keyring, made, values)
             await kept.save_provider(change, provider)
             await stored.erase(change, sealing.stored_ids(old) - sealing.stored_ids(provider))
+            await self._journal.write(change, deeds.of_provider(Operation.UPDATED, old, provider))
             return provider
 
         return await self._write(work, "pam", "profile")
@@ -189,9 +195,11 @@ class ProviderKeeper:
         async with self._changing(number) as (change, provider):
             if uses := await _uses(change, number):
                 raise InUse(f"Provider {provider.name} is used by {_listed(uses)}.")
-            await local.delete_all(change, number)
+            entries = await local.delete_all(change, number)
             await change.run("DELETE FROM pam_provider WHERE id = $1", number)
             await stored.erase(change, sealing.stored_ids(provider))
+            gone = deeds.of_provider(Operation.DELETED, provider, None, entries=entries)
+            await self._journal.write(change, gone)
 
     # --- Entries of a local provider -------------------------------------------------------------------------
 
@@ -204,11 +212,12 @@ class ProviderKeeper:
         """Raises UnknownName, BadInput, NameTaken, or InUse when there are as many as there may be."""
         local.check(draft, new=True)
 
-        async def work(change: Change) -> None:
+        async def work(change: Change, entry: Entry) -> None:
             if await local.count(change) >= _MOST_ENTRIES:
                 raise InUse(f"There are {_MOST_ENTRIES} entries already.", remedy="Delete those not needed.")
             if not await local.insert(change, self._keyring, number, draft):
                 raise NameTaken(f"The provider has an entry {draft.name} already.", remedy="Change it with PUT.")
+            await self._journal.write(change, deeds.of_entry(Operation.CREATED, entry, secret=True))
 
         return await self._change_entry(number, draft, work)
 
@@ -216,9 +225,12 @@ class ProviderKeeper:
         """Raises UnknownName or BadInput."""
         local.check(draft, new=False)
 
-        async def work(change: Change) -> None:
-            if not await local.update(change, self._keyring, number, draft):
+        async def work(change: Change, entry: Entry) -> None:
+            before = await local.entry(change, number, entry.name)
+            if before is None or not await local.update(change, self._keyring, number, draft):
                 raise _no_entry(number)
+            changed = deeds.of_entry(Operation.UPDATED, entry, before, secret=draft.secret is not None)
+            await self._journal.write(change, changed)
 
         return await self._change_entry(number, draft, work)
 
@@ -231,18 +243,29 @@ class ProviderKeeper:
                 raise _no_entry(number)
             if uses:
                 raise InUse(f"The entry is used by {_listed(uses)}.")
+            await self._journal.write(change, deeds.of_entry(Operation.DELETED, Entry(number, name, None)))
 
-    async def _change_entry(self, number: int, draft: EntryDraft, work: Callable[[Change], Awaitable[None]]) -> Entry:
+    async def _change_entry(
+        self, number: int, draft: EntryDraft, work: Callable[[Change, Entry], Awaitable[None]]
+    ) -> Entry:
         rules.require_local(await self.provider(number))
 
         async def checked(change: Change) -> Entry:
             if not await change.rows("SELECT 1 FROM pam_provider WHERE id = $1", number):
                 raise _unknown(number)
-            await work(change)
             assert draft.name is not None  # noqa: S101 - checked
-            return Entry(number, draft.name, draft.description)
+            entry = Entry(number, draft.name, draft.description)
+            await work(change, entry)
+            return entry
 
         return await self._write(checked)
+
+    # --- Trying ----------------------------------------------------------------------------------------------
+
+    async def record_trial(self, provider: Provider, verdict: str) -> None:
+        """Record that somebody has tried whether it gives a secret, and how that came out."""
+        async with self._store.change() as change:
+            await self._journal.write(change, deeds.of_trial(provider, verdict))
 
     # --- Changing --------------------------------------------------------------------------------------------
 

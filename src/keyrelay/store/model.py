@@ -67,6 +67,9 @@ class Store(Reader, Protocol):
         less than a second ago; raises when the database has not answered for longer than staleness is accepted.
         """
 
+    async def survey(self, sql: str, *values: Any) -> Sequence[Row]:
+        """As ``rows``, for what may have to look at much: it holds up nothing else, and is given up after a while."""
+
     def change(self, *topics: Topic) -> AbstractAsyncContextManager[Change]:
         """One transaction; changes that share a topic run one after the other, on all nodes.
 

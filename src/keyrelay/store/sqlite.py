@@ -22,6 +22,7 @@ from typing import Any, Self, TypeVar
 from keyrelay.errors import DatabaseUnreachable, DataDirUnusable, StoreUnavailable
 from keyrelay.store.model import Conflict, Dialect, Result, Row, Statement, Topic, Work
 from keyrelay.store.schema import HEAD, migrate, require_usable
+from keyrelay.store.sqlite_survey import Surveyor
 from keyrelay.store.sqlite_writer import STATEMENTS, Writer, numbered
 from keyrelay.store.wal_index import WalIndex
 
@@ -45,8 +46,9 @@ class SqliteStore:
     marks: Mapping[Topic, int]
     dialect = _DIALECT
 
-    def __init__(self, reader: sqlite3.Connection, writer: Writer, newest: Callable[[], object]) -> None:
+    def __init__(self, file: Path, reader: sqlite3.Connection, writer: Writer, newest: Callable[[], object]) -> None:
         self._reader = reader
+        self._surveyor = Surveyor(partial(_reading_connection, file))
         self._writer = writer
         self._turn = asyncio.Lock()
         self._newest = newest
@@ -71,7 +73,7 @@ class SqliteStore:
         try:
             reader = _reading_connection(file)
             reader.execute("SELECT 1 FROM change_mark").fetchone()  # SQLite makes the index when it first reads
-            store = cls(reader, writer, _newest(file, reader))
+            store = cls(file, reader, writer, _newest(file, reader))
             store.look()
         except BaseException:
             await writer.close()  # its thread would keep the process alive
@@ -90,6 +92,12 @@ class SqliteStore:
     async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         try:
             return self._reader.execute(numbered(sql), values).fetchall()
+        except sqlite3.Error as problem:
+            raise _unavailable(problem) from problem
+
+    async def survey(self, sql: str, *values: Any) -> Sequence[Row]:
+        try:
+            return await self._surveyor.rows(sql, *values)
         except sqlite3.Error as problem:
             raise _unavailable(problem) from problem
 
@@ -148,6 +156,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         await self._writer.close()
+        await self._surveyor.close()
         self._reader.close()
 
 
@@ -188,7 +197,9 @@ def _writing_connection(file: Path) -> sqlite3.Connection:
 
 
 def _reading_connection(file: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(file, isolation_level=None, timeout=5.0, cached_statements=STATEMENTS)
+    connection = sqlite3.connect(
+        file, isolation_level=None, timeout=5.0, check_same_thread=False, cached_statements=STATEMENTS
+    )
     connection.execute("PRAGMA query_only=ON")
     return connection
 

@@ -105,18 +105,22 @@ def _audit() -> None:
         sa.Column("category", sa.Integer, nullable=False),
         sa.Column("operation", sa.Integer, nullable=False),
         sa.Column("level", sa.SmallInteger, nullable=False),
-        sa.Column("actor", sa.Text, nullable=False),
+        sa.Column("actor", _Plain, nullable=False),
         sa.Column("address", sa.Text),
-        sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("name", sa.Text),
-        sa.Column("object", sa.Text),
+        sa.Column("kind", _Plain, nullable=False),
+        sa.Column("name", _Plain),
+        sa.Column("object", _Plain),
         sa.Column("details", sa.Text, nullable=False),
         sa.Column("hash", sa.Text, nullable=False),
         sa.Column("signature", sa.Text, nullable=False),
     )
-    op.create_index("audit_entry_at", "audit_entry", ["at"])
-    op.create_index("audit_entry_object", "audit_entry", ["kind", "object"])
+    # One for each order that a list can be in.
+    nulls_first = sa.text("object NULLS FIRST") if op.get_bind().dialect.name == "postgresql" else "object"
+    op.create_index("audit_entry_at", "audit_entry", ["at", "id"])
+    op.create_index("audit_entry_object", "audit_entry", [nulls_first, "id"])
     op.create_index("audit_entry_category", "audit_entry", ["category", "id"])
+    op.create_index("audit_entry_operation", "audit_entry", ["operation", "id"])
+    op.create_index("audit_entry_level", "audit_entry", ["level", "id"])
     # ``last`` and ``hash`` are of the newest entry; ``floor`` and ``floor_hash`` of the newest one that is forgotten.
     # ``seal`` signs the four together. ``sealed`` is the key that signs, encrypted with a data key.
     head = op.create_table(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum, StrEnum, auto
 
 from keyrelay.errors import BadInput, Violation
@@ -43,12 +44,17 @@ class Operator(StrEnum):
 
 
 _EQUALITY = (Operator.EQUAL, Operator.NOT_EQUAL)
+_ORDERED = (*_EQUALITY, Operator.LESS, Operator.LESS_OR_EQUAL, Operator.GREATER, Operator.GREATER_OR_EQUAL)
 _OPERATORS: dict[type, tuple[Operator, ...]] = {
     str: (*_EQUALITY, Operator.CONTAINS, Operator.NOT_CONTAINS, Operator.STARTS_WITH, Operator.ENDS_WITH),
-    int: (*_EQUALITY, Operator.LESS, Operator.LESS_OR_EQUAL, Operator.GREATER, Operator.GREATER_OR_EQUAL),
+    int: _ORDERED,
+    datetime: _ORDERED,
     bool: _EQUALITY,
 }
 _RESERVED = {*Operator, _AND, _OR}
+
+
+Value = str | int | bool | datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class Comparison:
 
     field: str
     operator: Operator
-    value: str | int | bool | None
+    value: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +86,8 @@ Condition = Comparison | AllOf | AnyOf
 def parse(text: str, fields: Mapping[str, type]) -> Condition | None:
     """The condition that ``text`` says, or None when it says nothing.
 
-    ``fields``: what may be compared, str, int or bool by its published name. Raises BadInput about ``query_string``
-    that names the place and what was expected there.
+    ``fields``: what may be compared, str, int, bool or datetime by its published name. Raises BadInput about
+    ``query_string`` that names the place and what was expected there.
     """
     if len(text) > MOST_CHARACTERS:
         raise _refused("too_long", f"has more than {MOST_CHARACTERS} characters")
@@ -217,11 +223,11 @@ class _Parser:
                 return each
         raise self._unexpected(f"an operator for {field} ({', '.join(usable)})")
 
-    def _value(self, field: str, kind: type, compared: Operator) -> str | int | bool | None:
+    def _value(self, field: str, kind: type, compared: Operator) -> Value:
         token = self._token
         if token.kind not in (_Kind.WORD, _Kind.TEXT) or any(token.says(word) for word in _RESERVED):
             raise self._unexpected(f"a value for {field}")
-        value: str | int | bool | None
+        value: Value
         if token.says(_NULL):
             if compared not in _EQUALITY:
                 raise self._unexpected(f"a value for {field} (NULL goes with -eq and -ne)")
@@ -259,8 +265,17 @@ def _flag(text: str) -> bool | None:
     return {"true": True, "false": False}.get(text.lower())
 
 
-_BY_KIND: dict[type, Callable[[str], int | bool | None]] = {int: _integer, bool: _flag}
-_CALLED = {int: "a whole number", bool: "true or false"}
+def _moment(text: str) -> datetime | None:
+    """A point in time, or the beginning of a day; in UTC where it says nothing else."""
+    try:
+        moment = datetime.fromisoformat(text.upper())
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+_BY_KIND: dict[type, Callable[[str], Value]] = {int: _integer, bool: _flag, datetime: _moment}
+_CALLED = {int: "a whole number", bool: "true or false", datetime: "a time such as 2026-03-01T12:30:00Z"}
 
 
 def _refused(code: str, told: str) -> BadInput:
