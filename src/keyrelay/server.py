@@ -19,6 +19,8 @@ from starlette.types import Receive, Scope, Send
 from keyrelay import listening, log, settings
 from keyrelay.access import accounts
 from keyrelay.access.passwords import make_password
+from keyrelay.access.purses import Purses
+from keyrelay.access.rates import Rates
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
 from keyrelay.audit.journal import Journal
@@ -85,8 +87,7 @@ class Node:
         from keyrelay.api.operations import Services
 
         rules = Rules(allow_insecure_sign_in=self.settings.allow_insecure_sign_in)
-        sign_in = SignIn(self.store, Throttle())
-        turnstile = Turnstile(at_once=self.settings.tests_at_once, per_minute=self.settings.tests_per_minute)
+        sign_in = SignIn(self.store, Throttle(self.store, self.journal))
         return Application(
             Services(
                 self.settings,
@@ -96,11 +97,26 @@ class Node:
                 self.providers,
                 self.vaults,
                 sign_in,
-                turnstile,
+                self._turnstile,
+                self._purses,
                 lambda: self.diagnoses,
                 lambda: self.outbox,
             )
         )
+
+    @cached_property
+    def _rates(self) -> Rates:
+        return Rates(self.store, self.journal)
+
+    @cached_property
+    def _turnstile(self) -> Turnstile:
+        at_once, per_user = self.settings.tests_at_once, self.settings.tests_per_minute
+        per_address = self.settings.address_tests_per_minute
+        return Turnstile(self._rates, at_once=at_once, per_user=per_user, per_address=per_address)
+
+    @cached_property
+    def _purses(self) -> Purses:
+        return Purses(self._rates)
 
     @cached_property
     def vaults(self) -> Vaults:
@@ -155,6 +171,8 @@ class Node:
         self.outbox.start(works=works)
 
     async def close(self) -> None:
+        if "_purses" in self.__dict__:
+            await self._purses.close()
         if "outbox" in self.__dict__:
             await self.outbox.close()
         if "diagnoses" in self.__dict__:

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from keyrelay.access.identity import Identity
+from keyrelay.access.purses import Purses
 from keyrelay.access.sign_in import SignIn
 from keyrelay.api.answers import PRIVATE, Answer, Header
 from keyrelay.api.conventions import asked_version
@@ -59,6 +60,7 @@ class Services:
     vaults: Vaults
     sign_in: SignIn
     turnstile: Turnstile
+    purses: Purses
     diagnoses: Callable[[], Diagnoses]
     outbox: Callable[[], Outbox]
 

@@ -69,6 +69,10 @@ class Journal:
             "UPDATE audit_head SET last = $1, hash = $2, seal = $3 WHERE id = 1", last, hashed, signer.seal(grown)
         )
 
+    async def pseudonym(self, reader: Reader, text: str) -> str:
+        """What stands for a name that must not be readable in the database. Raises KeyUnknown."""
+        return (await self.signer(reader)).pseudonym(text)
+
     async def signer(self, reader: Reader) -> Signer:
         """What signs, and checks signatures. Raises KeyUnknown."""
         if self._signer is None:
