@@ -38,7 +38,7 @@ class Limit:
 
     def refusal(self, seconds: float) -> TooManyMessages | TooManyTests:
         return self.error(
-            f"{self.said}: no more than {self.most} in any minute, on all nodes together.",
+            f"{self.said}: no more than {self.most:,} in any minute, on all nodes together.",
             remedy=f"Wait for the seconds in the Retry-After header, or raise {self.setting}.",
             retry_after=max(1, math.ceil(seconds)),
         )
