@@ -88,6 +88,7 @@ class Node:
 
         rules = Rules(allow_insecure_sign_in=self.settings.allow_insecure_sign_in)
         sign_in = SignIn(self.store, Throttle(self.store, self.journal))
+        turnstile = Turnstile.of(self.settings, Rates(self.store, self.journal))
         return Application(
             Services(
                 self.settings,
@@ -97,7 +98,7 @@ class Node:
                 self.providers,
                 self.vaults,
                 sign_in,
-                self._turnstile,
+                turnstile,
                 self._purses,
                 lambda: self.diagnoses,
                 lambda: self.outbox,
@@ -105,18 +106,8 @@ class Node:
         )
 
     @cached_property
-    def _rates(self) -> Rates:
-        return Rates(self.store, self.journal)
-
-    @cached_property
-    def _turnstile(self) -> Turnstile:
-        at_once, per_user = self.settings.tests_at_once, self.settings.tests_per_minute
-        per_address = self.settings.address_tests_per_minute
-        return Turnstile(self._rates, at_once=at_once, per_user=per_user, per_address=per_address)
-
-    @cached_property
     def _purses(self) -> Purses:
-        return Purses(self._rates)
+        return Purses(Rates(self.store, self.journal))
 
     @cached_property
     def vaults(self) -> Vaults:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Self
 
 from keyrelay.access.limits import Limit, Meter
 from keyrelay.access.rates import Rates
 from keyrelay.errors import TooManyTests
+from keyrelay.settings import Settings
 
 _BUSY_SECONDS = 5
 
@@ -27,6 +29,11 @@ class Turnstile:
         self._inside = 0
         # One after the other: of many that come together, none is to use up an allowance and then find no room.
         self._entry = asyncio.Lock()
+
+    @classmethod
+    def of(cls, settings: Settings, rates: Rates) -> Self:
+        per_user, per_address = settings.tests_per_minute, settings.address_tests_per_minute
+        return cls(rates, at_once=settings.tests_at_once, per_user=per_user, per_address=per_address)
 
     @asynccontextmanager
     async def turn(self, user: str, address: str) -> AsyncIterator[None]:
