@@ -110,6 +110,21 @@ def test_while_the_database_is_away_nobody_is_told_that_there_were_too_many(limi
     assert server.get(MESSAGES, auth=("admin", "wrong")).status_code == 401
 
 
+def test_a_trail_that_has_lost_its_key_keeps_nobody_out_and_lets_limits_hold(limited):
+    server = limited(submissions_per_minute=2)
+    server.add_user("other", "long enough 1", "/messages/")
+
+    async def lose(node) -> None:
+        async with node.store.change("keys") as change:
+            await change.run("UPDATE audit_head SET sealed = $1 WHERE id = 1", b"damaged")
+        node.journal._signer = None
+
+    server.run(lose)
+    for _ in range(2):
+        taken_in(hand_in(server, auth=("other", "long enough 1")))
+    refused(hand_in(server, auth=("other", "long enough 1")), 429, "too_many_messages")
+
+
 def test_a_rotation_of_the_keys_leaves_the_counts_where_they_are(limited):
     """What stands for users and addresses in the database is made with a key that no rotation changes."""
     server = limited()
