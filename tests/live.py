@@ -188,6 +188,7 @@ def settings_for(kind: str, request, directory: Path, template: Path) -> Setting
         name_servers=(),  # nobody outside is asked
         tests_at_once=100,
         tests_per_minute=100_000,
+        address_tests_per_minute=100_000,
     )
 
 

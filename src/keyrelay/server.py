@@ -22,6 +22,8 @@ from keyrelay.access.identity_provider import configured
 from keyrelay.access.identity_providers import IdentityProviderKeeper
 from keyrelay.access.keeper import AccessKeeper
 from keyrelay.access.passwords import make_password
+from keyrelay.access.purses import Purses
+from keyrelay.access.rates import Rates
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
 from keyrelay.audit.journal import Journal
@@ -94,8 +96,8 @@ class Node:
         from keyrelay.api.operations import Services
 
         rules = Rules(allow_insecure_sign_in=self.settings.allow_insecure_sign_in)
-        sign_in = SignIn(self.store, Throttle(), self.bearers)
-        turnstile = Turnstile(at_once=self.settings.tests_at_once, per_minute=self.settings.tests_per_minute)
+        sign_in = SignIn(self.store, Throttle(self.store, self.journal), self.bearers)
+        turnstile = Turnstile.of(self.settings, Rates(self.store, self.journal))
         return Application(
             Services(
                 self.settings,
@@ -109,6 +111,7 @@ class Node:
                 sign_in,
                 self.refusals,
                 turnstile,
+                self._purses,
                 lambda: self.diagnoses,
                 lambda: self.outbox,
             )
@@ -123,6 +126,10 @@ class Node:
     def refusals(self) -> Refusals:
         """What tells the audit trail of refused accesses."""
         return Refusals(self.store, self.journal)
+
+    @cached_property
+    def _purses(self) -> Purses:
+        return Purses(Rates(self.store, self.journal))
 
     @cached_property
     def vaults(self) -> Vaults:
@@ -183,6 +190,8 @@ class Node:
     async def close(self) -> None:
         if "refusals" in self.__dict__:
             await self.refusals.close()
+        if "_purses" in self.__dict__:
+            await self._purses.close()
         if "outbox" in self.__dict__:
             await self.outbox.close()
         if "diagnoses" in self.__dict__:

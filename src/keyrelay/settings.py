@@ -284,7 +284,24 @@ class Settings:
     )
     tests_at_once: int = _setting("How many tests and diagnoses each process runs at once.", values.number(1, 100), 4)
     tests_per_minute: int = _setting(
-        "How many tests and diagnoses each user may start a minute.", values.number(1, 1000), 10
+        "How many tests and diagnoses each user may start in any minute, on all nodes together.",
+        values.number(1, 1000),
+        10,
+    )
+    address_tests_per_minute: int = _setting(
+        "How many tests and diagnoses may be started from each address in any minute, on all nodes together.",
+        values.number(1, 1_000_000),
+        60,
+    )
+    submissions_per_minute: int = _setting(
+        "How many messages each user may hand in over HTTP in any minute, on all nodes together.",
+        values.number(1, 1_000_000_000),
+        60_000,
+    )
+    address_submissions_per_minute: int = _setting(
+        "How many messages may be handed in over HTTP from each address in any minute, on all nodes together.",
+        values.number(1, 1_000_000_000),
+        60_000,
     )
     base_path: str = _setting("Path of the compatible API.", values.base_path, "/KeyfactorAPI")
     product_version: str = _setting(

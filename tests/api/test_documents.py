@@ -246,7 +246,7 @@ def examples_of_errors(name):
 def test_the_examples_of_errors_are_what_the_server_would_say(name):
     shown = {kind.code: (kind, how) for kind, how in SHOWN.items()}
     by_error_code = {how.error_code: (kind, how) for kind, how in SHOWN.items()}
-    remedies_of_their_own = {"permission_missing", "test_failed", "unknown_name"}
+    remedies_of_their_own = {"permission_missing", "test_failed", "too_many_messages", "unknown_name"}
     for example in examples_of_errors(name):
         if "ErrorCode" in example:
             kind, _ = by_error_code[example["ErrorCode"]]
@@ -393,6 +393,16 @@ def test_too_many_tests_are_answered_as_documented(sqlite_settings, start, modul
     body = {} if listed.document == "keyrelay" else next(iter(listed.examples().values()))
     first, second = (server.post(place, json=body, headers=listed.headers) for _ in range(2))
     assert (first.status_code != 429, second.status_code) == (True, 429)
+    assert_documented(listed, second)
+
+
+def test_too_many_messages_are_answered_as_documented(sqlite_settings, start):
+    (listed,) = [each for each in OPERATIONS if each.path == MESSAGES and each.method == "POST"]
+    server = start(replace(sqlite_settings, worker=False, submissions_per_minute=1))
+    server.put_v2(ANONYMOUS).raise_for_status()
+    body = next(iter(listed.examples().values()))
+    first, second = (server.post(listed.path, json=body, headers=listed.headers) for _ in range(2))
+    assert (first.status_code, second.status_code) == (202, 429)
     assert_documented(listed, second)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import asyncpg
 import httpx2
@@ -16,6 +17,7 @@ from keyrelay.store.engine import open_store
 from keyrelay.store.model import Conflict
 from keyrelay.store.postgresql import PostgresqlStore
 from live import ANONYMOUS, BASIC, SMTP, V2
+from submissions import hand_in
 
 pytestmark = pytest.mark.parametrize("fresh_settings", ["postgresql"], indirect=True)
 
@@ -60,6 +62,24 @@ def test_while_the_database_is_gone_changes_are_refused_and_reads_stay_right(fre
         time.sleep(0.05)
     assert server.get_v2()["Host"] == ANONYMOUS["Host"]
     assert server.run(lambda node: node.keeper.history())[0].revision == 2
+
+
+def test_while_the_database_is_gone_nobody_is_told_that_they_asked_too_often(fresh_settings, start, outage):
+    few = {"tests_per_minute": 2, "submissions_per_minute": 2, "address_submissions_per_minute": 2}
+    server = start(replace(fresh_settings, worker=False, **few))
+    server.put_v2(ANONYMOUS).raise_for_status()
+    outage.begin()
+    for number in range(12):
+        assert hand_in(server).status_code == 503
+        assert server.post("/api/v1/diagnoses", json={}).status_code == 503
+        assert server.get(SMTP, headers=V2, auth=("admin", f"guess {number}")).status_code == 503
+    outage.end()
+    deadline = time.monotonic() + 10
+    while (answer := hand_in(server)).status_code != 202:
+        assert answer.status_code == 503
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert server.get(SMTP, headers=V2, auth=("admin", "a guess")).status_code == 401
 
 
 def test_reads_are_refused_once_nobody_knows_whether_they_are_still_right(fresh_settings, start, outage, monkeypatch):

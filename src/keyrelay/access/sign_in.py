@@ -104,21 +104,18 @@ class SignIn:
         names = credentials.accounts()
         # By the shortest spelling: whether an account exists must not show in whose allowance is used up.
         user = names[-1][:128]
-        # One after the other, so that right passwords that arrive together do not use up an allowance.
+        # One after the other, so that none of many that arrive together is tried before the others were counted.
         async with self._turn:
             mark = self._store.marks["access"]
-            if (seconds := self._throttle.take(user, address)) > 0:
-                raise TooManyAttempts("Sign-in has failed too often.", retry_after=seconds)
-            try:
-                found = await accounts.find(self._store, names)
-            except BaseException:  # nothing was looked at: a database that is away is nobody's guess
-                self._throttle.give_back(user, address)
-                raise
+            attempt = await self._throttle.attempt(address, user)
+            # Nothing is counted yet: a database that is away is nobody's guess.
+            found = await accounts.find(self._store, names)
             right = await self._passwords.matches(credentials.password.reveal(), found[1] if found else None)
             if found is None or not right:
                 _logger.warning("sign-in failed", extra={"facts": {"user": user, "address": address}})
+                await self._throttle.failed(attempt)
                 raise SignInRequired("User name or password is not right.")
-            self._throttle.succeeded(user, address)
+            await self._throttle.succeeded(attempt)
         self._store.look()
         # Roles may change at any time; only another password makes this check worth nothing.
         if mark != self._store.marks["access"] and await accounts.find(self._store, names) != found:
@@ -157,9 +154,8 @@ class SignIn:
         It counts against the address, whoever the token says it is about; and afterwards, because nobody guesses a
         signature: what is slowed down is the noise.
         """
-        # No user of HTTP Basic can have a colon in the name (RFC 7617).
-        if refused.is_a_guess and (seconds := self._throttle.take(f"bearer:{address}", address)) > 0:
-            raise TooManyAttempts("Sign-in has failed too often.", retry_after=seconds)
+        if refused.is_a_guess:
+            await self._throttle.failed(await self._throttle.attempt(address))
         facts = {"reason": refused.reason, **refused.facts, "address": address}
         _logger.warning("token refused", extra={"facts": facts})
         return SignInRequired(

@@ -14,7 +14,16 @@ from keyrelay.access.permissions import MODIFY_SETTINGS
 from keyrelay.api.answers import JSON, Answer, Events
 from keyrelay.api.conventions import Fields, Pairs, read_fields
 from keyrelay.api.drafts import checker, require_use
-from keyrelay.api.operations import Call, Operation, Resource, Services, Style, correlated, while_the_caller_waits
+from keyrelay.api.operations import (
+    Call,
+    Operation,
+    Resource,
+    Services,
+    Style,
+    address_of,
+    correlated,
+    while_the_caller_waits,
+)
 from keyrelay.api.problems import own_answer
 from keyrelay.api.profile import read_given
 from keyrelay.errors import BadInput, NoProfile, Violation
@@ -99,7 +108,7 @@ async def _post(call: Call) -> Answer:
 
 async def _run(call: Call, order: Order, queue: asyncio.Queue[bytes | None]) -> Report:
     try:
-        with call.services.turnstile.turn(call.identity.name):
+        async with call.services.turnstile.turn(call.identity.name, address_of(call.request)):
             report = await call.services.diagnoses().run(
                 order, finished=lambda finding: queue.put_nowait(_event("stage", finding_document(finding)))
             )

@@ -13,9 +13,10 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import Request
 
+from keyrelay.access.limits import Limit, Meter
 from keyrelay.api.answers import JSON, Answer, Header
 from keyrelay.api.conventions import media_type, read_body, require_json
-from keyrelay.api.operations import Call, Services, lacking
+from keyrelay.api.operations import Call, Services, address_of, lacking
 from keyrelay.api.submission_bodies import Handed, Names, Read, from_json, from_rfc822
 from keyrelay.errors import (
     BadInput,
@@ -23,6 +24,7 @@ from keyrelay.errors import (
     KeyrelayError,
     NoProfile,
     StoreUnavailable,
+    TooManyMessages,
     UnsupportedMediaType,
     Violation,
 )
@@ -55,6 +57,10 @@ class Entrance:
         self._foresight = Foresight(self._outbox.mailer, services.store)
         self._bounds = Bounds.of(services.settings)
         self._in_pieces = 0
+        most, setting = services.settings.submissions_per_minute, "KEYRELAY_SUBMISSIONS_PER_MINUTE"
+        self._users = Limit("messages of user", most, "Messages of one user", setting, TooManyMessages)
+        most, setting = services.settings.address_submissions_per_minute, "KEYRELAY_ADDRESS_SUBMISSIONS_PER_MINUTE"
+        self._addresses = Limit("messages from address", most, "Messages from one address", setting, TooManyMessages)
 
     async def take_in(self, call: Call) -> Answer:
         """Answer when the message is durable."""
@@ -85,6 +91,8 @@ class Entrance:
         snapshot = await self._services.keeper.snapshot()
         if snapshot.profile is None:
             raise NoProfile("No profile is configured yet.")
+        by, origin = Meter(self._users, call.identity.name), Meter(self._addresses, address_of(call.request))
+        await self._services.purses.take(by, origin)
         names = Names(call.identity)
         allowance, now = names.allowance(snapshot.profile, self._bounds), datetime.now(UTC)
         try:

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from keyrelay.access.identity import Identity, tried_name
 from keyrelay.access.keeper import AccessKeeper
+from keyrelay.access.purses import Purses
 from keyrelay.access.sign_in import SignIn
 from keyrelay.api.answers import PRIVATE, Answer, Header
 from keyrelay.api.conventions import asked_version
@@ -70,6 +71,7 @@ class Services:
     sign_in: SignIn
     refusals: Refusals
     turnstile: Turnstile
+    purses: Purses
     diagnoses: Callable[[], Recorded]
     outbox: Callable[[], Outbox]
 

@@ -9,7 +9,7 @@ from typing import Any
 from keyrelay.access.permissions import READ_PAM
 from keyrelay.api.answers import JSON, Answer
 from keyrelay.api.conventions import Fields, read_fields
-from keyrelay.api.operations import Call, Operation, Resource, Services, Style, while_the_caller_waits
+from keyrelay.api.operations import Call, Operation, Resource, Services, Style, address_of, while_the_caller_waits
 from keyrelay.api.pam import provider_number
 from keyrelay.errors import BadInput
 from keyrelay.pam import trying
@@ -40,7 +40,7 @@ async def _try(call: Call) -> Answer:
         fields.refuse("parameters", f"has more than {_PARAMETERS} members")
     if fields.violations:
         raise BadInput(tuple(fields.violations))
-    with call.services.turnstile.turn(call.identity.name):
+    async with call.services.turnstile.turn(call.identity.name, address_of(call.request)):
         trial = await while_the_caller_waits(call.request, trying.attempt(call.services.vaults, reference))
     await call.services.providers.record_trial(provider, trial.verdict)
     return Answer(200, json.dumps(trial_document(provider, trial), ensure_ascii=False).encode(), (JSON,))

@@ -53,6 +53,7 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.OutboxFull: Shown(507, "0xA011002B"),
     errors.TooManyTests: Shown(429, "0xA0140005"),
     errors.TooManyListeners: Shown(429, "0xA0140006"),
+    errors.TooManyMessages: Shown(429, "0xA0140007"),
     errors.TrustUnusable: Shown(500, "0xA0110026"),
     errors.StoreUnavailable: Shown(503, "0xA011001C"),
     errors.KeyUnknown: Shown(500, "0xA011001E"),
@@ -113,7 +114,7 @@ def _headers(error: errors.KeyrelayError) -> tuple[tuple[bytes, bytes], ...]:
             )
         case errors.MethodNotAllowed():
             return ((b"allow", ", ".join(error.allowed).encode()),)
-        case errors.TooManyAttempts() | errors.TooManyTests() | errors.TooManyListeners():
+        case errors.TooManyAttempts() | errors.TooManyTests() | errors.TooManyListeners() | errors.TooManyMessages():
             return ((b"retry-after", str(error.retry_after).encode()),)
         case errors.StoreUnavailable():
             return ((b"retry-after", b"2"),)

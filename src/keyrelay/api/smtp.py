@@ -11,7 +11,16 @@ from keyrelay.api import wire_v1, wire_v2
 from keyrelay.api.answers import JSON, Answer
 from keyrelay.api.conventions import entity_tag, match, none_match, read_fields
 from keyrelay.api.drafts import checker
-from keyrelay.api.operations import Call, Handler, Operation, Resource, Services, Style, while_the_caller_waits
+from keyrelay.api.operations import (
+    Call,
+    Handler,
+    Operation,
+    Resource,
+    Services,
+    Style,
+    address_of,
+    while_the_caller_waits,
+)
 from keyrelay.errors import TestFailed, Violation
 from keyrelay.profile.keeper import Snapshot
 from keyrelay.profile.model import SmtpProfile
@@ -87,7 +96,7 @@ def _test(version: int) -> Handler:
         if asked.type_number is None and not any(violation.field == "authentication" for violation in found):
             found.append(Violation("authentication", "missing", "{field} is required."))
         profile = (await checker(call))(asked.draft, tuple(found))
-        with call.services.turnstile.turn(call.identity.name):
+        async with call.services.turnstile.turn(call.identity.name, address_of(call.request)):
             await _send_test(call, profile, asked.recipient or "")
         if version == 1:
             return Answer(200, msgspec.json.encode(wire_v1.test_response(profile, asked)), (JSON,))

@@ -47,6 +47,10 @@ class Signer:
         text = json.dumps([head.last, head.hash, head.floor, head.floor_hash])
         return self._mac(b"head\0" + text.encode())
 
+    def pseudonym(self, text: str) -> str:
+        """A name that is the same for the same text on every node, and tells nobody without the key what it was."""
+        return self._mac(b"name\0" + text.encode("utf-8", "surrogatepass"))
+
     def signs(self, hashed: str, signature: str) -> bool:
         return hmac.compare_digest(self.signature(hashed).encode(), signature.encode())
 

@@ -182,13 +182,24 @@ class TooManyAttempts(KeyrelayError):
 
 
 class TooManyTests(KeyrelayError):
-    """As many tests as are allowed are under way already, or this user has started too many in the last minute."""
+    """As many tests as are allowed are under way already, or too many were started in the last minute."""
 
     code = "too_many_tests"
     remedy = "Wait for the seconds in the Retry-After header."
 
-    def __init__(self, message: str, *, retry_after: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after: int, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after = retry_after
+
+
+class TooManyMessages(KeyrelayError):
+    """This user, or this address, has handed in as many messages in the last minute as it may."""
+
+    code = "too_many_messages"
+    remedy = "Wait for the seconds in the Retry-After header; look whether a program repeats itself."
+
+    def __init__(self, message: str, *, retry_after: int, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
         self.retry_after = retry_after
 
 

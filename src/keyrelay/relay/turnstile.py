@@ -1,51 +1,50 @@
-"""How many tests run at once, and how many one caller may start: a test makes us connect where the caller says."""
+"""How many tests run at once in this process, and how many may be started: a test connects where the caller says."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
 
+from keyrelay.access.limits import Limit, Meter
+from keyrelay.access.rates import Rates
 from keyrelay.errors import TooManyTests
+from keyrelay.settings import Settings
 
-_MINUTE = 60.0
-_CALLERS = 10_000
 _BUSY_SECONDS = 5
 
 
 class Turnstile:
-    """Counts in the memory of this process; ``clock`` gives seconds that never go back."""
+    """Counts those who are inside. How many have come in is counted in the store, for all nodes together."""
 
-    def __init__(self, *, at_once: int, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rates: Rates, *, at_once: int, per_user: int, per_address: int) -> None:
+        """``per_user``, ``per_address``: in any minute."""
+        self._rates = rates
         self._at_once = at_once
-        self._per_minute = per_minute
-        self._clock = clock
+        setting = "KEYRELAY_TESTS_PER_MINUTE"
+        self._users = Limit("tests of user", per_user, "Tests of one user", setting, TooManyTests)
+        setting = "KEYRELAY_ADDRESS_TESTS_PER_MINUTE"
+        self._addresses = Limit("tests from address", per_address, "Tests from one address", setting, TooManyTests)
         self._inside = 0
-        self._started: OrderedDict[str, deque[float]] = OrderedDict()
+        # One after the other: of many that come together, none is to use up an allowance and then find no room.
+        self._entry = asyncio.Lock()
 
-    @contextmanager
-    def turn(self, caller: str) -> Iterator[None]:
-        """One test of this caller. Raises TooManyTests."""
-        self._start(caller)
-        self._inside += 1
+    @classmethod
+    def of(cls, settings: Settings, rates: Rates) -> Self:
+        per_user, per_address = settings.tests_per_minute, settings.address_tests_per_minute
+        return cls(rates, at_once=settings.tests_at_once, per_user=per_user, per_address=per_address)
+
+    @asynccontextmanager
+    async def turn(self, user: str, address: str) -> AsyncIterator[None]:
+        """One test of this user, from this address. Raises TooManyTests or StoreUnavailable."""
+        async with self._entry:
+            if self._inside >= self._at_once:
+                said = f"{self._inside} tests are under way, and no more may be."
+                raise TooManyTests(said, retry_after=_BUSY_SECONDS)
+            await self._rates.take(Meter(self._users, user), Meter(self._addresses, address))
+            self._inside += 1
         try:
             yield
         finally:
             self._inside -= 1
-
-    def _start(self, caller: str) -> None:
-        now = self._clock()
-        started = self._started.setdefault(caller, deque())
-        self._started.move_to_end(caller)
-        while len(self._started) > _CALLERS:
-            self._started.popitem(last=False)
-        while started and now - started[0] >= _MINUTE:
-            started.popleft()
-        if len(started) >= self._per_minute:
-            seconds = math.ceil(started[0] + _MINUTE - now)
-            raise TooManyTests(f"{caller} has started {len(started)} tests in the last minute.", retry_after=seconds)
-        if self._inside >= self._at_once:
-            raise TooManyTests(f"{self._inside} tests are under way, and no more may be.", retry_after=_BUSY_SECONDS)
-        started.append(now)
