@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 import ssl
-from ipaddress import ip_address
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from keyrelay.errors import CannotListen, PlainHttpRefused, PortInUse, TlsUnusable
+from keyrelay.setting_values import is_loopback
 from keyrelay.settings import Settings
 
 _BACKLOG = 2048
+_OTHER_FILES = 512
+# With a certificate made here, browsers would refuse plain http on localhost for whatever else listens there.
+_HSTS = ("strict-transport-security", "max-age=31536000")
 
 
 def listen(chosen: Settings) -> socket.socket:
     """The listening socket. Raises PlainHttpRefused, PortInUse or CannotListen."""
-    if not speaks_tls(chosen) and not chosen.allow_plain_http and not _is_loopback(chosen.host):
+    if not speaks_tls(chosen) and not chosen.allow_plain_http and not is_loopback(chosen.host):
         raise PlainHttpRefused(f"keyrelay does not listen on {chosen.host} without TLS: passwords would be readable.")
     try:
         found = socket.getaddrinfo(chosen.host, chosen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -34,6 +39,16 @@ def listen(chosen: Settings) -> socket.socket:
         raise CannotListen(f"Cannot listen on {chosen.host} port {chosen.port}: {problem.strerror}.") from problem
     listener.set_inheritable(True)
     return listener
+
+
+def make_room(connections: int) -> None:
+    """See to it that so many connections can be open, beside those to relays, vaults and the database."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # the system allows less for other reasons
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def url(chosen: Settings, port: int) -> str:
@@ -65,6 +80,7 @@ def options(chosen: Settings) -> dict[str, Any]:
     if speaks_tls(chosen):
         certificate, key = _certificate(chosen)
         common |= {"ssl_certfile": certificate, "ssl_keyfile": key}
+        common |= {} if chosen.self_signed else {"headers": [_HSTS]}
     return common
 
 
@@ -83,12 +99,3 @@ def _certificate(chosen: Settings) -> tuple[Path, Path]:
             f"The certificate {certificate} with key {key} cannot be used: {problem.strerror}."
         ) from problem
     return certificate, key
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

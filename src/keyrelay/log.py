@@ -2,7 +2,7 @@
 
 An event is a short fixed sentence; what varies goes into ``extra={"facts": {...}}``. Tracebacks are logged as
 places in the code (file, line, function) and the kind of error, without messages or values, because either may
-hold what a caller sent us (docs/decisions/0003).
+hold what a caller sent us (docs/decisions/0003). A line written while a request is handled carries its ``request_id``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import time
 import traceback
 from typing import Any
 
+from keyrelay import request_id
 from keyrelay.errors import KeyrelayError
 
 # At DEBUG these print statements with their parameters, or bytes from the wire.
 _TALKATIVE = (
     *("asyncpg", "sqlalchemy", "alembic", "asyncio", "httpx2", "httpcore2"),
-    *("botocore", "urllib3", "azure", "msal", "google"),
+    *("botocore", "urllib3", "azure", "msal", "google", "opentelemetry", "requests"),
 )
 
 
@@ -54,6 +55,8 @@ def failure(error: BaseException) -> dict[str, Any]:
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
     facts = dict(getattr(record, "facts", {}))
+    if (current := request_id.current()) is not None:
+        facts.setdefault("request_id", current)
     if record.exc_info and record.exc_info[1] is not None:
         facts.update(failure(record.exc_info[1]))
     return facts

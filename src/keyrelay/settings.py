@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from keyrelay import setting_values as values
 from keyrelay.errors import SettingsInvalid
@@ -98,6 +99,18 @@ class Settings:
         values.yes_or_no,
         False,
         default_text="no",
+    )
+    connections: int = _setting(
+        "How many connections may be open to each server process; a probe of /livez still gets through then.",
+        values.number(1, 100_000),
+        1000,
+    )
+    trusted_proxies: tuple[values.Network, ...] = _setting(
+        "Addresses and networks of proxies, with commas between: what they say in X-Forwarded-For and X-Request-Id is "
+        "believed. The header Forwarded is not read.",
+        values.networks,
+        (),
+        default_text="none",
     )
     allow_insecure_sign_in: bool = _setting(
         "Allow credentials to be sent to the relay, the token endpoint or a vault over an unencrypted connection, and "
@@ -277,6 +290,12 @@ class Settings:
         values.number(2, 1000),
         20,
     )
+    otlp_endpoint: str | None = _setting(
+        "OpenTelemetry collector that gets traces (OTLP over HTTP, the extra `otel`), such as "
+        "`https://collector.example.org:4318`; http only on this machine, or with KEYRELAY_ALLOW_PLAIN_HTTP.",
+        values.http_url,
+        None,
+    )
     log_level: str = _setting(
         "Least important messages that are logged.", values.one_of("debug", "info", "warning", "error"), "info"
     )
@@ -324,17 +343,25 @@ def read(environ: Mapping[str, str]) -> Settings:
         for name in sorted(environ)
         if name.startswith(PREFIX) and name not in known
     )
-    if (read_values.get("tls_cert") is None) != (read_values.get("tls_key") is None):
-        problems.append("KEYRELAY_TLS_CERT and KEYRELAY_TLS_KEY belong together")
-    if read_values.get("relay_client_key") is not None and read_values.get("relay_client_cert") is None:
-        problems.append("KEYRELAY_RELAY_CLIENT_KEY needs KEYRELAY_RELAY_CLIENT_CERT")
-    if read_values.get("vault_client_key") is not None and read_values.get("vault_client_cert") is None:
-        problems.append("KEYRELAY_VAULT_CLIENT_KEY needs KEYRELAY_VAULT_CLIENT_CERT")
-    if read_values.get("self_signed") and read_values.get("tls_cert") is not None:
-        problems.append("KEYRELAY_SELF_SIGNED and KEYRELAY_TLS_CERT exclude each other")
+    problems.extend(_contradictions(read_values))
     if problems:
         raise SettingsInvalid("; ".join(problems) + ".")
     return Settings(**read_values)
+
+
+def _contradictions(given: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with settings that each are right."""
+    if (given.get("tls_cert") is None) != (given.get("tls_key") is None):
+        yield "KEYRELAY_TLS_CERT and KEYRELAY_TLS_KEY belong together"
+    for whose in ("RELAY", "VAULT"):
+        if given.get(f"{whose}_client_key".lower()) and not given.get(f"{whose}_client_cert".lower()):
+            yield f"KEYRELAY_{whose}_CLIENT_KEY needs KEYRELAY_{whose}_CLIENT_CERT"
+    if given.get("self_signed") and given.get("tls_cert") is not None:
+        yield "KEYRELAY_SELF_SIGNED and KEYRELAY_TLS_CERT exclude each other"
+    endpoint = urlsplit(given.get("otlp_endpoint") or "https:")
+    readable = endpoint.scheme == "http" and not values.is_loopback(endpoint.hostname or "")
+    if readable and not given.get("allow_plain_http"):
+        yield "KEYRELAY_OTLP_ENDPOINT must begin with https:// for another machine than this"
 
 
 def _of_kubernetes(name: str, text: str) -> bool:

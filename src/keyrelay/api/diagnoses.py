@@ -14,7 +14,7 @@ from keyrelay.access.permissions import MODIFY_SETTINGS
 from keyrelay.api.answers import JSON, Answer, Events
 from keyrelay.api.conventions import Fields, Pairs, read_fields
 from keyrelay.api.drafts import checker, require_use
-from keyrelay.api.operations import Call, Operation, Resource, Services, Style, correlated, while_the_caller_waits
+from keyrelay.api.operations import Call, Operation, Resource, Services, Style, blamed, while_the_caller_waits
 from keyrelay.api.problems import own_answer
 from keyrelay.api.profile import read_given
 from keyrelay.errors import BadInput, NoProfile, Violation
@@ -100,9 +100,10 @@ async def _post(call: Call) -> Answer:
 async def _run(call: Call, order: Order, queue: asyncio.Queue[bytes | None]) -> Report:
     try:
         with call.services.turnstile.turn(call.identity.name):
-            report = await call.services.diagnoses().run(
+            run = call.services.diagnoses().run(
                 order, finished=lambda finding: queue.put_nowait(_event("stage", finding_document(finding)))
             )
+            report = await call.services.figures.test(run)
         queue.put_nowait(_event("report", report_document(report)))
         return report
     finally:
@@ -118,7 +119,7 @@ async def _events(
             yield event
             event = await while_the_caller_waits(request, queue.get())
         if (problem := task.exception()) is not None:
-            error = correlated(problem) if isinstance(problem, Exception) else correlated(RuntimeError())
+            error = blamed(problem if isinstance(problem, Exception) else RuntimeError())
             yield _event("error", json.loads(own_answer(error, str).body))
     except ClientDisconnect:
         pass

@@ -25,6 +25,7 @@ from keyrelay.errors.requests import (
     SecretRequired,
     SignInRequired,
     TooManyAttempts,
+    TooManyConnections,
     TooManyListeners,
     TooManyTests,
     UnknownReference,
@@ -44,6 +45,7 @@ from keyrelay.errors.starting import (
     PortInUse,
     SettingsInvalid,
     TlsUnusable,
+    TracesUnusable,
     TrustUnusable,
 )
 from keyrelay.errors.working import (
@@ -102,8 +104,10 @@ __all__ = [
     "TestFailed",
     "TlsUnusable",
     "TooManyAttempts",
+    "TooManyConnections",
     "TooManyListeners",
     "TooManyTests",
+    "TracesUnusable",
     "TrustUnusable",
     "Unexpected",
     "UnknownName",
