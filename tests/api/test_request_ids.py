@@ -30,6 +30,11 @@ def test_no_two_requests_have_the_same_id():
     assert all(map(OURS.fullmatch, ids))
 
 
+@pytest.fixture
+def talkative(sqlite_server, logged):
+    return sqlite_server, logged
+
+
 @pytest.mark.parametrize(
     ("method", "path", "more", "status"),
     [
@@ -47,8 +52,9 @@ def test_no_two_requests_have_the_same_id():
         ("GET", SMTP, {"headers": {"x-keyfactor-api-version": "9"}}, 400),
     ],
 )
-def test_every_error_body_has_it_and_so_has_the_log(method, path, more, status, sqlite_server, logged):
-    answer = sqlite_server.request(method, path, **more)
+def test_every_error_body_has_it_and_so_has_the_log(method, path, more, status, talkative):
+    server, logged = talkative
+    answer = server.request(method, path, **more)
     complaint(answer, status)
     number = answer.headers["x-request-id"]
     (told,) = [line for line in lines(logged) if line["event"] == "request"]

@@ -10,8 +10,9 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from keyrelay import request_id
+from keyrelay import request_id
 from keyrelay.api import short_way
-from keyrelay.api.answers import Answer
+from keyrelay.api.answers import PRIVATE, Answer
 from keyrelay.api.doors import PROBE, Doors
 from keyrelay.api.problems import keyfactor_answer
 from keyrelay.api.visits import ENDLESS
@@ -145,7 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if not self._answering():
             with request_id.within(request_id.new()):
-                answer = keyfactor_answer(error, str).with_headers((b"connection", b"close"))
+                answer = keyfactor_answer(error, str).with_headers(*PRIVATE, (b"connection", b"close"))
                 self._doors.refused[answer.status] += 1
                 address = self.client[0] if self.client else None
                 facts = {"code": error.code, "status": answer.status, "address": address}
