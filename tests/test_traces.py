@@ -173,9 +173,8 @@ def test_a_token_fetch_is_a_span_of_whoever_asked_first(collector):
     async def main():
         tokens = Tokens(ssl.create_default_context)
         request = TokenRequest("https://127.0.0.1:1/token?x=1", SecretText("c"), SecretText("s"), None, None, ())
-        with traces.span("asker"):
-            with pytest.raises(StageFailed):
-                await tokens.token(request)
+        with traces.span("asker"), pytest.raises(StageFailed):
+            await tokens.token(request)
         await tokens.close()
 
     asyncio.run(main())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import resource
 import socket
 import ssl
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from keyrelay.errors import CannotListen, PlainHttpRefused, PortInUse, TlsUnusable
 from keyrelay.setting_values import is_loopback
@@ -16,6 +17,7 @@ from keyrelay.settings import Settings
 
 _BACKLOG = 2048
 _OTHER_FILES = 512
+_HANDSHAKE_SECONDS = 10.0
 # With a certificate made here, browsers would refuse plain http on localhost for whatever else listens there.
 _HSTS = ("strict-transport-security", "max-age=31536000")
 
@@ -39,6 +41,19 @@ def listen(chosen: Settings) -> socket.socket:
         raise CannotListen(f"Cannot listen on {chosen.host} port {chosen.port}: {problem.strerror}.") from problem
     listener.set_inheritable(True)
     return listener
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, where a TLS handshake has a bound of its own: until it is done, nobody counts the connection."""
+    import uvloop
+
+    class Loop(uvloop.Loop):
+        async def create_server(self, *given: Any, **more: Any) -> asyncio.Server:
+            if more.get("ssl") is not None:
+                more.setdefault("ssl_handshake_timeout", _HANDSHAKE_SECONDS)
+            return cast("asyncio.Server", await super().create_server(*given, **more))
+
+    return Loop()
 
 
 def make_room(connections: int) -> None:
@@ -66,7 +81,7 @@ def options(chosen: Settings) -> dict[str, Any]:
     from keyrelay.api.protocol import BoundedProtocol
 
     common: dict[str, Any] = {
-        "loop": "uvloop",
+        "loop": "keyrelay.listening:new_event_loop",
         "http": BoundedProtocol,
         "ws": "none",
         "interface": "asgi3",

@@ -349,7 +349,6 @@ def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:
     Raises CannotStart for everything that keeps the server from starting.
     """
     import uvicorn
-    import uvloop
 
     log.start(chosen.log_level, chosen.log_format)
     options = listening.options(chosen)
@@ -370,7 +369,7 @@ def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:
         await _announce(announce, url, node)
         await node.close()
 
-    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    runner = asyncio.Runner(loop_factory=listening.new_event_loop)
     if chosen.workers == 1:
         with runner:
             runner.run(run_one())

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from complaints import complaint
+from keyrelay import listening
 from keyrelay.api import doors, protocol
 from live import ANONYMOUS, SMTP
 from wire import AUTHORIZATION, connection, head, read_answer
@@ -201,3 +202,14 @@ def test_who_reads_slowly_gets_all_of_it(hurried):
 
 def connections(server):
     return len(server._server.server_state.connections)
+
+
+def test_a_tls_handshake_that_is_never_finished_ends_the_connection(sqlite_settings, start, monkeypatch):
+    monkeypatch.setattr(listening, "_HANDSHAKE_SECONDS", 0.3)
+    server = start(replace(sqlite_settings, self_signed=True))
+    for begun in (b"", b"\x16\x03\x01\x02\x00\x01"):
+        with connection(server) as opened:
+            opened.sendall(begun)
+            began = time.monotonic()
+            assert opened.recv(1000) == b""
+            assert time.monotonic() - began < 5
