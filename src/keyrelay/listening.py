@@ -91,6 +91,8 @@ def options(chosen: Settings) -> dict[str, Any]:
         "proxy_headers": False,
         "server_header": False,
         "timeout_graceful_shutdown": 10,
+        # A request has nothing of the one before it on its connection: not its id, and not its user.
+        "reset_contextvars": True,
     }
     if speaks_tls(chosen):
         certificate, key = _certificate(chosen)

@@ -10,7 +10,6 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from keyrelay import request_id
-from keyrelay import request_id
 from keyrelay.api import short_way
 from keyrelay.api.answers import PRIVATE, Answer
 from keyrelay.api.doors import PROBE, Doors
