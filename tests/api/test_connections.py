@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
 from contextlib import ExitStack
@@ -213,3 +214,17 @@ def test_a_tls_handshake_that_is_never_finished_ends_the_connection(sqlite_setti
             began = time.monotonic()
             assert opened.recv(1000) == b""
             assert time.monotonic() - began < 5
+
+
+def test_a_process_asks_for_as_many_files_as_it_may_have_connections():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+        listening.make_room(100)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 1024
+        listening.make_room(1000)
+        wanted = 1000 + listening._OTHER_FILES
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == (wanted if before[1] < 0 else min(wanted, before[1]))
+        listening.make_room(10**12)  # more than there can be: as many as there can
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -68,6 +68,8 @@ def forwarded(*values):
         (PROXY, ["for=198.51.100.1"], PROXY),
         (PROXY, ['"198.51.100.1"'], PROXY),
         (PROXY, ["é"], PROXY),
+        (PROXY, ["fe80::1%made up"], PROXY),
+        ("fe80::1%eth0", ["198.51.100.1"], "fe80::1%eth0"),
     ],
 )
 def test_the_caller_is_the_nearest_whom_nobody_trusts(peer, values, address):

@@ -69,6 +69,8 @@ def _named(headers: Headers) -> Iterator[str]:
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """An address, with or without brackets and port. IPv4 in the clothes of IPv6 counts as what it is."""
+    if "%" in text:  # a zone is a name that anybody can make up
+        return None
     if (match := _WITH_PORT.fullmatch(text)) is not None:
         text = match[1] or match[2]
     try:

@@ -40,7 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._read = getattr(self.app, "at_once", _nothing)
+        self._read = self.app.at_once
         self._doors: Doors = self.app.doors
         self._let_in = self._doors.enter(self)
         if self._let_in:
@@ -152,10 +152,6 @@ class BoundedProtocol(HttpToolsProtocol):
                 _logger.info("a request was not read", extra={"facts": facts})
             self.transport.write(_bytes(answer, self.server_state.default_headers))
         self.transport.close()
-
-
-def _nothing(scope: Any) -> None:
-    """For an application that answers nothing at once."""
 
 
 def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
