@@ -40,6 +40,7 @@ def start(level: str, form: str) -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("uvicorn.error").addFilter(_is_not_told_otherwise)
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -54,6 +55,11 @@ def failure(error: BaseException) -> dict[str, Any]:
     elif isinstance(error, OSError) and error.strerror:
         told["message"] = error.strerror
     return told
+
+
+def _is_not_told_otherwise(record: logging.LogRecord) -> bool:
+    """What is no HTTP is told by the protocol, with the id that its answer has."""
+    return record.msg != "Invalid HTTP request received."
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:

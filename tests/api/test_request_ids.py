@@ -85,7 +85,8 @@ def test_what_is_no_http_has_one_too(sqlite_server, logged):
         opened.sendall(b"\0\0\0\0\r\n\r\n")
         answer = read_answer(opened)
     complaint(answer, 400)
-    (told,) = [line for line in lines(logged) if line["event"] == "a request was not read"]
+    (told,) = lines(logged)
+    assert told["event"] == "a request was not read"
     assert (told["request_id"], told["code"], told["status"]) == (answer.headers["x-request-id"], "not_http", 400)
 
 
