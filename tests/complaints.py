@@ -18,22 +18,30 @@ _INNARDS = re.compile(r'Traceback|File "|\.py\b|line \d+, in |<class|object at 0
 
 
 def complaint(response: httpx2.Response, *statuses: int) -> str:
-    """Check the one shape of an error answer, and give what it says to a person."""
+    """Check the one shape of an error answer, and give what it says to a person, without the request id."""
     expected = statuses or range(400, 500)
     assert response.status_code in expected, f"{response.status_code}: {response.text[:500]}"
     assert len(response.content) <= LONGEST, f"the answer has {len(response.content)} bytes"
     assert not _INNARDS.search(response.text), response.text[:500]
     body = response.json()
+    number = response.headers["x-request-id"]
+    assert re.fullmatch(r"[0-9a-f]{16}", number)
     if response.headers["content-type"] == "application/problem+json":
         assert {"type", "title", "status", "detail", "code", "remedy"} <= set(body)
         assert body["status"] == response.status_code
+        assert body["request_id"] == number
         return str(body["detail"])
     assert response.headers["content-type"] == "application/json; charset=utf-8"
     assert list(body) == ["ErrorCode", "Message"]
     assert re.fullmatch(r"0x[0-9A-F]{8}", body["ErrorCode"])
     assert isinstance(body["Message"], str)
-    assert body["Message"]
-    return body["Message"]
+    assert body["Message"].count(f" Request id {number}.") == 1
+    return body["Message"].replace(f" Request id {number}.", "")
+
+
+def without_id(response: httpx2.Response) -> str:
+    """What an error answer says, less what differs from request to request."""
+    return response.text.replace(response.headers["x-request-id"], "ID")
 
 
 def state(server: LiveServer) -> list[Any]:

@@ -17,7 +17,6 @@ from typing import IO, Any
 
 import httpx2
 import uvicorn
-import uvloop
 
 from keyrelay import listening
 from keyrelay import server as keyrelay_server
@@ -140,7 +139,7 @@ class LiveServer:
         return self.put(SMTP, json=body, headers=V1, **more)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=listening.new_event_loop) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:

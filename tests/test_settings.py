@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,9 @@ def test_an_empty_variable_counts_as_unset():
         ("BASE_PATH", "/apigateway/KeyfactorAPI", "/apigateway/KeyfactorAPI"),
         ("PRODUCT_VERSION", "25.1.1.0", "25.1.1.0"),
         ("HISTORY_SECRETS", "2", 2),
+        ("CONNECTIONS", "100000", 100_000),
+        ("TRUSTED_PROXIES", "10.0.0.7", (ip_network("10.0.0.7/32"),)),
+        ("TRUSTED_PROXIES", "10.1.0.0/16, 2001:db8::/32", (ip_network("10.1.0.0/16"), ip_network("2001:db8::/32"))),
     ],
 )
 def test_a_value_is_read(name, text, value):
@@ -92,6 +96,13 @@ def test_a_value_is_read(name, text, value):
         ("PRODUCT_VERSION", "25.1.1.0\r\nX-Other: 1"),
         ("PRODUCT_VERSION", "25.1.1.0\n"),
         ("HISTORY_SECRETS", "1"),
+        ("CONNECTIONS", "0"),
+        ("TRUSTED_PROXIES", "proxy.example.org"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "10.0.0.1,"),
+        ("TRUSTED_PROXIES", "10.0.0.1 10.0.0.2"),
+        ("TRUSTED_PROXIES", "*"),
+        ("TRUSTED_PROXIES", ",".join(["10.0.0.1"] * 101)),
         ("DATABASE_URL", "mysql://localhost/x"),
         ("DATABASE_URL", "sqlite:///"),
         ("DATABASE_URL", "sqlite://file"),

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import resource
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from keyrelay.errors import CannotListen, PlainHttpRefused, PortInUse, TlsUnusable
 from keyrelay.setting_values import is_loopback
 from keyrelay.settings import Settings
 
 _BACKLOG = 2048
+_OTHER_FILES = 512
+_HANDSHAKE_SECONDS = 10.0
+# With a certificate made here, browsers would refuse plain http on localhost for whatever else listens there.
+_HSTS = ("strict-transport-security", "max-age=31536000")
 
 
 def listen(chosen: Settings) -> socket.socket:
@@ -36,6 +43,29 @@ def listen(chosen: Settings) -> socket.socket:
     return listener
 
 
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, where a TLS handshake has a bound of its own: until it is done, nobody counts the connection."""
+    import uvloop
+
+    class Loop(uvloop.Loop):
+        async def create_server(self, *given: Any, **more: Any) -> asyncio.Server:
+            if more.get("ssl") is not None:
+                more.setdefault("ssl_handshake_timeout", _HANDSHAKE_SECONDS)
+            return cast("asyncio.Server", await super().create_server(*given, **more))
+
+    return Loop()
+
+
+def make_room(connections: int) -> None:
+    """See to it that so many connections can be open, beside those to relays, vaults and the database."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # the system allows less for other reasons
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def url(chosen: Settings, port: int) -> str:
     """What to type to reach us."""
     host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
@@ -51,7 +81,7 @@ def options(chosen: Settings) -> dict[str, Any]:
     from keyrelay.api.protocol import BoundedProtocol
 
     common: dict[str, Any] = {
-        "loop": "uvloop",
+        "loop": "keyrelay.listening:new_event_loop",
         "http": BoundedProtocol,
         "ws": "none",
         "interface": "asgi3",
@@ -61,10 +91,13 @@ def options(chosen: Settings) -> dict[str, Any]:
         "proxy_headers": False,
         "server_header": False,
         "timeout_graceful_shutdown": 10,
+        # A request has nothing of the one before it on its connection: not its id, and not its user.
+        "reset_contextvars": True,
     }
     if speaks_tls(chosen):
         certificate, key = _certificate(chosen)
         common |= {"ssl_certfile": certificate, "ssl_keyfile": key}
+        common |= {} if chosen.self_signed else {"headers": [_HSTS]}
     return common
 
 

@@ -2,7 +2,7 @@
 
 An event is a short fixed sentence; what varies goes into ``extra={"facts": {...}}``. Tracebacks are logged as
 places in the code (file, line, function) and the kind of error, without messages or values, because either may
-hold what a caller sent us (docs/decisions/0003).
+hold what a caller sent us (docs/decisions/0003). A line written while a request is handled carries its ``request_id``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import logging
 import sys
 import time
 import traceback
+from functools import lru_cache
 from typing import Any
 
+from keyrelay import request_id
 from keyrelay.errors import KeyrelayError
 
 # At DEBUG these print statements with their parameters, or bytes from the wire.
 _TALKATIVE = (
     *("asyncpg", "sqlalchemy", "alembic", "asyncio", "httpx2", "httpcore2"),
-    *("botocore", "urllib3", "azure", "msal", "google"),
+    *("botocore", "urllib3", "azure", "msal", "google", "opentelemetry", "requests"),
 )
 
 
@@ -27,6 +29,8 @@ def start(level: str, form: str) -> None:
     """Send the log of this process to standard error, as ``text`` or ``json``, from ``level`` upwards."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text())
+    # Looked up for every line, and told in none.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -36,6 +40,7 @@ def start(level: str, form: str) -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("uvicorn.error").addFilter(_is_not_told_otherwise)
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -52,15 +57,27 @@ def failure(error: BaseException) -> dict[str, Any]:
     return told
 
 
+def _is_not_told_otherwise(record: logging.LogRecord) -> bool:
+    """What is no HTTP is told by the protocol, with the id that its answer has."""
+    return record.msg != "Invalid HTTP request received."
+
+
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
     facts = dict(getattr(record, "facts", {}))
+    if (current := request_id.current()) is not None:
+        facts.setdefault("request_id", current)
     if record.exc_info and record.exc_info[1] is not None:
         facts.update(failure(record.exc_info[1]))
     return facts
 
 
 def _stamp(record: logging.LogRecord) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+    return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(at: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
 
 
 class _Json(logging.Formatter):

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from multiprocessing.process import BaseProcess
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from starlette.types import Receive, Scope, Send
 
-from keyrelay import listening, log, settings
+from keyrelay import listening, log, settings, trusted
 from keyrelay.access.bearer import Bearers
 from keyrelay.access.identity_provider import configured
 from keyrelay.access.identity_providers import IdentityProviderKeeper
@@ -46,6 +47,7 @@ from keyrelay.store.model import Store
 
 if TYPE_CHECKING:
     from keyrelay.api.app import Application
+    from keyrelay.api.doors import Doors
     from keyrelay.outbox.outbox import Outbox
     from keyrelay.relay.credentials import Opener
     from keyrelay.relay.opening import Terms
@@ -74,7 +76,7 @@ class Node:
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Open the store, the keys and, on first start, make the first user. Raises CannotStart."""
-        _check_certificates(settings)
+        trusted.check_certificates(settings)
         store = await open_store(settings)
         try:
             keyring = await _open_keyring(settings, store)
@@ -93,6 +95,8 @@ class Node:
 
     def application(self) -> Application:
         from keyrelay.api.app import Application
+        from keyrelay.api.doors import Doors
+        from keyrelay.api.figures import Figures
         from keyrelay.api.operations import Services
 
         rules = Rules(allow_insecure_sign_in=self.settings.allow_insecure_sign_in)
@@ -114,13 +118,15 @@ class Node:
                 self._purses,
                 lambda: self.diagnoses,
                 lambda: self.outbox,
+                Figures(),
+                Doors(self.settings.connections),
             )
         )
 
     @cached_property
     def bearers(self) -> Bearers:
         """What looks at tokens that callers sign in with."""
-        return Bearers(self.store, self.identity_providers, _trust(self.settings).for_http)
+        return Bearers(self.store, self.identity_providers, trusted.of_relays(self.settings).for_http)
 
     @cached_property
     def refusals(self) -> Refusals:
@@ -137,7 +143,7 @@ class Node:
         settings = self.settings
         means = Means(
             Trust(authorities=settings.ca_bundle).verified,
-            _vault_trust(settings).verified,
+            trusted.of_vaults(settings).verified,
             settings.pam_seconds,
             allow_plain_http=settings.allow_insecure_sign_in,
             secret_files=settings.secret_files,
@@ -157,7 +163,7 @@ class Node:
         from keyrelay.relay.opening import Terms
         from keyrelay.relay.token import Tokens
 
-        trust = _trust(self.settings)
+        trust = trusted.of_relays(self.settings)
         return Terms(
             trust,
             Tokens(trust.for_http),
@@ -203,14 +209,6 @@ class Node:
         await self.store.close()
 
 
-def _check_certificates(settings: Settings) -> None:
-    """Raise TrustUnusable now, which is better than when mail is due."""
-    if settings.ca_bundle is not None or settings.relay_client_cert is not None:
-        _trust(settings).verified()
-    if settings.vault_client_cert is not None:
-        _vault_trust(settings).verified()
-
-
 def _backends(store: Store, keyring: Keyring) -> Callable[[], Mapping[str, Backend]]:
     """The installed back ends, imported when somebody asks for them first: a start needs none."""
 
@@ -222,22 +220,6 @@ def _backends(store: Store, keyring: Keyring) -> Callable[[], Mapping[str, Backe
         return registry.load(LocalDb(store, keyring))
 
     return load
-
-
-def _trust(settings: Settings) -> Trust:
-    return Trust(
-        authorities=settings.ca_bundle,
-        client_certificate=settings.relay_client_cert,
-        client_key=settings.relay_client_key,
-    )
-
-
-def _vault_trust(settings: Settings) -> Trust:
-    return Trust(
-        authorities=settings.ca_bundle,
-        client_certificate=settings.vault_client_cert,
-        client_key=settings.vault_client_key,
-    )
 
 
 async def _open_keyring(settings: Settings, store: Store) -> Keyring:
@@ -285,9 +267,12 @@ async def _first_user(settings: Settings, store: Store, access: AccessKeeper) ->
 class Served:
     """A node as an ASGI application with a life cycle, for one server process."""
 
-    def __init__(self, settings: Settings, node: Node | None = None) -> None:
+    def __init__(
+        self, settings: Settings, node: Node | None = None, traced: AbstractContextManager[None] | None = None
+    ) -> None:
         self._settings = settings
         self._node = node
+        self._traced = traced or nullcontext()
         self._application: Application | None = None if node is None else node.application()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -301,7 +286,17 @@ class Served:
         """The rest of a 200 that needs no waiting (``QuickReads``)."""
         return None if self._application is None else self._application.at_once(scope)
 
+    @property
+    def doors(self) -> Doors:
+        """Those of the application; there is one before anybody can connect."""
+        assert self._application is not None  # noqa: S101 - as above
+        return self._application.doors
+
     async def _live(self, receive: Receive, send: Send) -> None:
+        with self._traced:
+            await self._serve(receive, send)
+
+    async def _serve(self, receive: Receive, send: Send) -> None:
         await receive()
         if self._node is None:
             self._node = await Node.open(self._settings)
@@ -312,6 +307,15 @@ class Served:
         await outbox
         await self._node.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _traced(chosen: Settings) -> AbstractContextManager[None]:
+    """What records the traces of a process, if that is wanted. Raises TracesUnusable."""
+    if chosen.otlp_endpoint is None:
+        return nullcontext()
+    from keyrelay import otlp  # only who wants it has it
+
+    return otlp.recording(chosen.otlp_endpoint)
 
 
 async def _announce(announce: Callable[[str, Node], None], url: str, node: Node) -> None:
@@ -332,7 +336,7 @@ def worker() -> Served:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     read = settings.read(os.environ)
     log.start(read.log_level, read.log_format)
-    served = Served(read)
+    served = Served(read, traced=_traced(read))
     _spare_the_collector()
     return served
 
@@ -370,7 +374,7 @@ def work(chosen: Settings, announce: Callable[[Node], None]) -> None:
         finally:
             await node.close()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with _traced(chosen), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
 
 
@@ -380,17 +384,18 @@ def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:
     Raises CannotStart for everything that keeps the server from starting.
     """
     import uvicorn
-    import uvloop
 
     log.start(chosen.log_level, chosen.log_format)
     options = listening.options(chosen)
+    traced = _traced(chosen)
+    listening.make_room(chosen.connections)
     listener = listening.listen(chosen)
     url = listening.url(chosen, listener.getsockname()[1])
 
     async def run_one() -> None:
         node = await Node.open(chosen)
         await _announce(announce, url, node)
-        server = uvicorn.Server(uvicorn.Config(Served(chosen, node), **options))
+        server = uvicorn.Server(uvicorn.Config(Served(chosen, node, traced), **options))
         _spare_the_collector()
         await server.serve(sockets=[listener])
 
@@ -399,7 +404,7 @@ def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:
         await _announce(announce, url, node)
         await node.close()
 
-    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    runner = asyncio.Runner(loop_factory=listening.new_event_loop)
     if chosen.workers == 1:
         with runner:
             runner.run(run_one())

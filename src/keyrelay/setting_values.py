@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 PREFIX = "KEYRELAY_"
+
+Network = IPv4Network | IPv6Network
 
 
 def yes_or_no(text: str) -> bool:
@@ -141,6 +143,29 @@ def name_servers(text: str) -> tuple[str, ...]:
     if not all(re.fullmatch(r"[0-9a-fA-F.:]{3,45}|\[[0-9a-fA-F:]{2,45}\]:\d{1,5}", server) for server in servers):
         raise ValueError("must be addresses with commas between, such as 192.0.2.1,192.0.2.2:5353, or none")
     return servers
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        if len(parts) <= 100:  # noqa: PLR2004 - each is looked at for each request
+            return tuple(map(ip_network, parts))
+    except ValueError:
+        pass
+    raise ValueError(
+        "must be addresses and networks with commas between, such as 10.0.0.7,10.1.0.0/16,2001:db8::/32; at most 100"
+    )
+
+
+def http_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.username is not None or parts.query or parts.fragment or not text.isprintable():
+        raise ValueError("must be a URL such as https://collector.example.org:4318, without user name or query")
+    return text
 
 
 def waits(text: str) -> tuple[int, ...]:

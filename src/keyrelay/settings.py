@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from keyrelay import setting_values as values
 from keyrelay.errors import SettingsInvalid
@@ -98,6 +99,18 @@ class Settings:
         values.yes_or_no,
         False,
         default_text="no",
+    )
+    connections: int = _setting(
+        "How many connections may be open to each server process; a probe of /livez still gets through then.",
+        values.number(1, 100_000),
+        1000,
+    )
+    trusted_proxies: tuple[values.Network, ...] = _setting(
+        "Addresses and networks of proxies, with commas between: what they say in X-Forwarded-For and X-Request-Id is "
+        "believed. The header Forwarded is not read.",
+        values.networks,
+        (),
+        default_text="none",
     )
     allow_insecure_sign_in: bool = _setting(
         "Allow credentials to be sent to the relay, the token endpoint or a vault over an unencrypted connection, and "
@@ -322,6 +335,12 @@ class Settings:
         values.number(2, 1000),
         20,
     )
+    otlp_endpoint: str | None = _setting(
+        "OpenTelemetry collector that gets traces (OTLP over HTTP, the extra `otel`), such as "
+        "`https://collector.example.org:4318`; http only on this machine, or with KEYRELAY_ALLOW_PLAIN_HTTP.",
+        values.http_url,
+        None,
+    )
     log_level: str = _setting(
         "Least important messages that are logged.", values.one_of("debug", "info", "warning", "error"), "info"
     )
@@ -369,14 +388,14 @@ def read(environ: Mapping[str, str]) -> Settings:
         for name in sorted(environ)
         if name.startswith(PREFIX) and name not in known
     )
-    problems.extend(_disagreements(read_values))
+    problems.extend(_contradictions(read_values))
     if problems:
         raise SettingsInvalid("; ".join(problems) + ".")
     return Settings(**read_values)
 
 
-def _disagreements(given: Mapping[str, Any]) -> Iterator[str]:
-    """What cannot be set together, or alone."""
+def _contradictions(given: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with settings that each are right."""
     for one, other in (("tls_cert", "tls_key"), ("oidc_authority", "oidc_audience")):
         if (given.get(one) is None) != (given.get(other) is None):
             yield f"{PREFIX}{one.upper()} and {PREFIX}{other.upper()} belong together"
@@ -385,6 +404,10 @@ def _disagreements(given: Mapping[str, Any]) -> Iterator[str]:
             yield f"{PREFIX}{key.upper()} needs {PREFIX}{certificate.upper()}"
     if given.get("self_signed") and given.get("tls_cert") is not None:
         yield "KEYRELAY_SELF_SIGNED and KEYRELAY_TLS_CERT exclude each other"
+    endpoint = urlsplit(given.get("otlp_endpoint") or "https:")
+    readable = endpoint.scheme == "http" and not values.is_loopback(endpoint.hostname or "")
+    if readable and not given.get("allow_plain_http"):
+        yield "KEYRELAY_OTLP_ENDPOINT must begin with https:// for another machine than this"
 
 
 def _of_kubernetes(name: str, text: str) -> bool:

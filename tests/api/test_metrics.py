@@ -106,9 +106,12 @@ def test_it_holds_no_address_and_nothing_secret(server):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_prometheus_can_read_both_formats_and_finds_the_same_in_them(sqlite_settings, start, workers):
     server = start(replace(sqlite_settings, workers=workers, relay_limits="office365"))
+    figures(server)  # that somebody has asked is a figure, too
     plain, opened = figures(server), figures(server, OPEN)
     moving = {"process_cpu_seconds_total", "process_resident_memory_bytes", "keyrelay_round_seconds_sum"}
-    moving |= {"keyrelay_round_seconds_count", "keyrelay_round_seconds_bucket"}
+    moving |= {"keyrelay_round_seconds_count", "keyrelay_round_seconds_bucket", "keyrelay_sign_ins_total"}
+    moving |= {f"keyrelay_http_request_seconds_{part}" for part in ("bucket", "count", "sum")}
+    moving |= {"keyrelay_http_requests_total"}
     assert set(plain) == set(opened)
     assert {key for key in plain if plain[key] != opened[key]} <= {key for key in plain if key[0] in moving}
     own = {key for key in plain if any(label == "process" for label, _ in key[1:])}

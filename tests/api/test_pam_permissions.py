@@ -6,7 +6,7 @@ import pytest
 from pam_kit import PROVIDERS, SETTINGS, TYPES, basic, body, entries, entry, local, oauth, provider, vault
 
 from canary import leaks, new_canary
-from complaints import OWN, complaint
+from complaints import OWN, complaint, without_id
 from live import ANONYMOUS, BASIC, SMTP, V1, V2, LiveServer
 
 PASSWORD = "long enough 1"
@@ -275,7 +275,7 @@ def test_nor_learns_which_providers_there_are(scene, way):
     said = set()
     for number in (scene.number, 99, 2**31 - 1):
         answer = take(scene.server, way, scene.here(number))
-        said.add((answer.status_code, answer.text.replace(f"/{number}/", "/n/")))
+        said.add((answer.status_code, without_id(answer).replace(f"/{number}/", "/n/")))
     assert len(said) == 1
     assert next(iter(said))[0] == 403
     scene.untouched()
@@ -287,7 +287,7 @@ def test_nor_learns_it_from_a_body_with_other_mistakes(scene, way):
     for number in (scene.number, 99):
         broken = {**scene.here(number), "SenderName": "", "Port": 99999}
         answer = take(scene.server, way, broken)
-        said.add((answer.status_code, answer.text.replace(f"/{number}/", "/n/")))
+        said.add((answer.status_code, without_id(answer).replace(f"/{number}/", "/n/")))
     assert len(said) == 1
     scene.untouched()
 

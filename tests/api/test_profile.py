@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from complaints import without_id
 from live import BASIC, OAUTH
 
 PROFILE = "/api/v1/profile"
@@ -128,7 +129,7 @@ def test_a_dry_run_refuses_what_the_real_one_would_refuse(server):
             for dry_run in ("true", "false")
         ]
         assert [answer.status_code for answer in answers] == [status, status]
-        assert answers[0].content == answers[1].content
+        assert without_id(answers[0]) == without_id(answers[1])
 
 
 @pytest.mark.parametrize("value", ["yes", "1", "", "TRUE"])

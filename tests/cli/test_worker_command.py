@@ -12,6 +12,7 @@ import pytest
 from posting import NOBODY_SENDS, Post
 
 from keyrelay.chaos.script import Script
+from otlp_double import Collector
 from relaying import running
 
 
@@ -136,3 +137,11 @@ def test_without_a_profile_it_waits_for_one(keyrelay):
             done = post.run("send", "--wait", "30", "a@example.org", given="x")
         assert (done.returncode, len(relay.messages)) == (0, 1)
         assert worker.stop() == 0
+
+
+def test_a_worker_sends_traces_too(post):
+    with running() as relay, Collector() as collector, post.worker(relay, OTLP_ENDPOINT=collector.url) as worker:
+        post.fill(1)
+        post.until(lambda post: post.counts() == {"accepted": 1})
+        assert worker.stop() == 0
+        assert collector.wait_for("outbox attempt", within=1).attributes["keyrelay.outcome"] == "accepted"

@@ -113,13 +113,6 @@ def test_every_path_that_the_page_names_is_there(place):
             assert known.status_code == 405, path
 
 
-def test_the_page_has_every_metric(place):
-    _, server = place
-    told = httpx2.get(f"{server.url}/metrics", auth=("admin", ADMIN_PASSWORD)).raise_for_status().text
-    listed = [name for title in ("Metric", "Metric of a process") for row in pages.rows(PAGE, title) for name in row]
-    assert re.findall(r"`(\w+)`", " ".join(listed[::2])) == re.findall(r"^# TYPE (\S+)", told, re.MULTILINE)
-
-
 # --- What it says --------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
@@ -24,9 +24,11 @@ from keyrelay.api import (
     status,
 )
 from keyrelay.api.answers import Answer
-from keyrelay.api.operations import KeyfactorStyle, OwnStyle, Resource, Services, Style, correlated
+from keyrelay.api.callers import Callers
+from keyrelay.api.operations import KeyfactorStyle, OwnStyle, Resource, Services, Style, blamed
 from keyrelay.api.outbox_desk import OutboxDesk
 from keyrelay.api.quick import QuickReads
+from keyrelay.api.visits import Visits, visit_of
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, NotFound
 
 
@@ -59,18 +61,25 @@ class Application:
         self.resources: list[Resource] = [*compatible, *own]
         self._plain = {resource.path.lower(): resource for resource in self.resources if "{" not in resource.path}
         routes = [Route(resource.path.lower(), resource) for resource in self.resources]
+        pages: Mapping[str, Callable[[], Awaitable[Answer]]] = {
+            "/livez": status.live,
+            "/readyz": lambda: status.ready(services),
+            "/": documents.to_documents,
+            **documents.pages(services.settings),
+        }
         routes += [
-            Route("/livez", _Page(status.live)),
-            Route("/readyz", _Page(lambda: status.ready(services))),
-            Route("/", _Page(documents.to_documents)),
-            *(Route(path, _Page(page)) for path, page in documents.pages(services.settings).items()),
+            *(Route(path, _Page(path, page)) for path, page in pages.items()),
         ]
         self._router = Router(routes, redirect_slashes=False, default=self._not_found)
+        self._visits = Visits(Callers(services.settings.trusted_proxies), services.figures, self._handle)
+        self.doors = services.doors
         self.at_once = QuickReads(compatible[0]).answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
+        if scope["type"] == "http":
+            await self._visits.receive(scope, receive, send)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].lower().rstrip("/") or "/"
         if not path.isprintable():  # a line break would end what the router's patterns look at
             await self._not_found({**scope, "path": path}, receive, send)
@@ -88,10 +97,12 @@ class Application:
 class _Page:
     """Something that anybody may GET."""
 
-    def __init__(self, page: Callable[[], Awaitable[Answer]]) -> None:
+    def __init__(self, path: str, page: Callable[[], Awaitable[Answer]]) -> None:
+        self._path = path
         self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the shape of ASGI
+        visit_of(scope).route = self._path
         try:
             answer = await self._answer(scope["method"])
         except KeyrelayError as error:
@@ -105,4 +116,4 @@ class _Page:
         try:
             return await self._page()
         except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
-            raise correlated(error) from None
+            raise blamed(error) from None

@@ -21,7 +21,7 @@ from keyrelay.api.operations import (
     Services,
     Style,
     address_of,
-    correlated,
+    blamed,
     while_the_caller_waits,
 )
 from keyrelay.api.problems import own_answer
@@ -109,9 +109,10 @@ async def _post(call: Call) -> Answer:
 async def _run(call: Call, order: Order, queue: asyncio.Queue[bytes | None]) -> Report:
     try:
         async with call.services.turnstile.turn(call.identity.name, address_of(call.request)):
-            report = await call.services.diagnoses().run(
+            run = call.services.diagnoses().run(
                 order, finished=lambda finding: queue.put_nowait(_event("stage", finding_document(finding)))
             )
+            report = await call.services.figures.test(run)
         queue.put_nowait(_event("report", report_document(report)))
         return report
     finally:
@@ -127,7 +128,7 @@ async def _events(
             yield event
             event = await while_the_caller_waits(request, queue.get())
         if (problem := task.exception()) is not None:
-            error = correlated(problem) if isinstance(problem, Exception) else correlated(RuntimeError())
+            error = blamed(problem if isinstance(problem, Exception) else RuntimeError())
             yield _event("error", json.loads(own_answer(error, str).body))
     except ClientDisconnect:
         pass

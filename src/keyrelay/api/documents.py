@@ -28,11 +28,14 @@ _STRICT: tuple[Header, ...] = (
         b"default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
     (b"referrer-policy", b"no-referrer"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 )
 
 
 async def to_documents() -> Answer:
-    return Answer(307, headers=((b"location", b"/docs"),))
+    return Answer(307, headers=((b"location", b"/docs"), *_SHARED))
 
 
 def pages(settings: Settings) -> Mapping[str, Page]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import Request
 
+from keyrelay import traces
 from keyrelay.access.limits import Limit, Meter
 from keyrelay.api.answers import JSON, Answer, Header
 from keyrelay.api.conventions import media_type, read_body, require_json
@@ -104,6 +105,7 @@ class Entrance:
         await self._foresight.require(handed.letter, snapshot.tag)
         order = Order(call.identity.name, handed.priority, handed.send_after, key)
         receipt = await self._outbox.queue.submit(handed.letter, order)
+        traces.note(keyrelay__message=receipt.id)  # as the attempts at it have it
         if receipt.repeated and (known := await self._known(order)) is not None:
             return known
         return _accepted(receipt.id, handed.letter.message_id)

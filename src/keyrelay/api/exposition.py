@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:  # what a start does not need
-    from keyrelay.outbox.figures import Histogram
+from keyrelay.histogram import Histogram
 
 PLAIN = b"text/plain; version=0.0.4; charset=utf-8"
 OPEN = b"application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, get_args
@@ -24,7 +25,9 @@ from keyrelay.access.identity import Identity
 from keyrelay.access.permissions import READ_METRICS
 from keyrelay.api.answers import Answer
 from keyrelay.api.exposition import OPEN, PLAIN, Family, wants_open, written
+from keyrelay.api.figures import SIGN_INS, TESTS
 from keyrelay.api.operations import Call, Operation, Resource, Services, Style
+from keyrelay.api.visits import OTHER
 from keyrelay.errors import KeyrelayError
 
 if TYPE_CHECKING:  # what a start does not need
@@ -34,6 +37,7 @@ if TYPE_CHECKING:  # what a start does not need
 
 _BELIEVED_SECONDS = 1.0  # for which the store is not asked again, however many ask us
 _MEGABYTE = 1024 * 1024
+UNREAD = "unread"  # what was refused before it was known what it is about
 _STARTED_AT = time.time()
 
 
@@ -64,7 +68,7 @@ class _Page:
         shared = await self._shared(call.services, outbox)
         # Of several processes behind one port, each answers now and then: each has series of its own.
         own = {"process": str(os.getpid())} if call.services.settings.workers > 1 else {}
-        families = (*shared, *_of_this_process(outbox, own))
+        families = (*shared, *_requests(call.services, own), *_of_this_process(outbox, own))
         return Answer(
             200,
             written(families, open_metrics=open_metrics),
@@ -145,6 +149,36 @@ def _relay(found: Overview) -> Iterator[Family]:
 
 
 # --- What this process has done ------------------------------------------------------------------------------
+
+
+def _requests(services: Services, own: dict[str, str]) -> Iterator[Family]:
+    figures, doors = services.figures, services.doors
+    requests = Family("keyrelay_http_requests", "counter", "Requests that were answered, by route and status class.")
+    counted = Counter(figures.requests)
+    counted[f"{services.settings.base_path}/SMTP", "GET", "2xx"] += figures.quick_reads
+    for status, number in doors.refused.items():
+        counted[UNREAD, OTHER, f"{status // 100}xx"] += number
+    for (route, method, status_class), number in sorted(counted.items()):
+        requests.add(number, route=route, method=method, status=status_class, **own)
+    yield requests
+    seconds = Family("keyrelay_http_request_seconds", "histogram", "How long they took; not those read from memory.")
+    for route, histogram in sorted(figures.seconds.items()):
+        seconds.add_histogram(histogram, route=route, **own)
+    yield seconds
+    for name, meaning, number in (
+        ("keyrelay_http_connections", "Connections that are open.", doors.open),
+        ("keyrelay_http_connections_limit", "How many there may be.", doors.most),
+    ):
+        yield Family(name, "gauge", meaning).add(number, **own)
+    sign_ins = Family("keyrelay_sign_ins", "counter", "Requests whose caller had to sign in, by what came of it.")
+    for outcome in SIGN_INS:
+        read = figures.quick_reads if outcome == "accepted" else 0
+        sign_ins.add(figures.sign_ins[outcome] + read, outcome=outcome, **own)
+    yield sign_ins
+    tests = Family("keyrelay_tests", "counter", "Tests and diagnoses of this process, by what came of them.")
+    for outcome in TESTS:
+        tests.add(figures.tests[outcome], outcome=outcome, **own)
+    yield tests
 
 
 def _of_this_process(outbox: Outbox, own: dict[str, str]) -> Iterator[Family]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -22,7 +21,10 @@ from keyrelay.access.purses import Purses
 from keyrelay.access.sign_in import SignIn
 from keyrelay.api.answers import PRIVATE, Answer, Header
 from keyrelay.api.conventions import asked_version
-from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer
+from keyrelay.api.doors import Doors
+from keyrelay.api.figures import Figures
+from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer, shown
+from keyrelay.api.visits import visit_of
 from keyrelay.audit.acting import act_as
 from keyrelay.audit.journal import Journal
 from keyrelay.audit.model import Actor
@@ -54,11 +56,12 @@ _INT32 = 2**31
 _DIGITS = 10  # of the largest of them
 _LONGEST_NAME = 128  # of somebody who was refused
 _REFUSED = (SignInRequired, NoRole, PermissionMissing, TooManyAttempts)
+_UNSIGNED = {401: "refused", 429: "limited"}
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the handlers work with; wired in server.py. The last two are made when somebody needs them."""
+    """What the handlers work with; wired in server.py. Diagnoses and outbox are made when somebody needs them."""
 
     settings: Settings
     store: Store
@@ -74,6 +77,8 @@ class Services:
     purses: Purses
     diagnoses: Callable[[], Recorded]
     outbox: Callable[[], Outbox]
+    figures: Figures
+    doors: Doors
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +190,25 @@ class Resource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        visit = visit_of(scope)
+        visit.route = self.path
         operation, version, identity = None, None, None
         try:
             operation = self._operation(scope["method"])
             identity = await self._identify(request)
+            visit.user = identity.name
             self._admit(identity, operation, request.path_params)
             version = self._version(request, operation)
-            act_as(Actor(identity.name, address_of(request)))
+            act_as(Actor(identity.name, visit.address))
             answer = await operation.versions[version](Call(request, identity, self.services))
         except KeyrelayError as error:
             if isinstance(error, _REFUSED):
                 self._note(request, identity, error)
-            answer = self.style.explain(correlated(error) if is_our_fault(error) else error, self.name)
+            answer = self.style.explain(blamed(error) if is_our_fault(error) else error, self.name)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one clear answer
-            answer = self.style.explain(correlated(error), self.name)
+            answer = self.style.explain(blamed(error), self.name)
         await answer.with_headers(*self.style.headers(operation, version, self.path)).send(send)
 
     def _operation(self, method: str) -> Operation:
@@ -212,7 +220,13 @@ class Resource:
     async def _identify(self, request: Request) -> Identity:
         header = request.headers.get("authorization")
         given = None if header is None else header.encode("latin-1")
-        identity = await self.services.sign_in.identify(given, address_of(request))
+        figures = self.services.figures
+        try:
+            identity = await self.services.sign_in.identify(given, address_of(request))
+        except KeyrelayError as problem:
+            figures.sign_ins["missing" if given is None else _UNSIGNED.get(shown(problem).status, "undecided")] += 1
+            raise
+        figures.sign_ins["accepted"] += 1
         if "x-keyfactor-requested-with" not in request.headers:
             strict = self.services.settings.require_requested_with and self.style.versioned
             # Only browsers send Origin; one that knows the password would add it to a foreign page's request (D10).
@@ -253,8 +267,8 @@ def number_in_path(call: Call) -> int | None:
 
 
 def address_of(request: Request) -> str:
-    """The network address that a request comes from."""
-    return request.client.host if request.client else "unknown"
+    """The network address that a request comes from, as far as it can be trusted (``api/callers.py``)."""
+    return visit_of(request.scope).address
 
 
 def lacking(identity: Identity, *permissions: str) -> PermissionMissing:
@@ -289,10 +303,7 @@ async def caller_gone(request: Request) -> None:
         pass
 
 
-def correlated(error: Exception) -> KeyrelayError:
-    """Log what went wrong under a new correlation id, and give what the caller may be told (contract D9)."""
-    correlation = secrets.token_hex(8)
-    _logger.error("request failed", exc_info=error, extra={"facts": {"correlation_id": correlation}})
-    told = error if isinstance(error, KeyrelayError) else Unexpected("keyrelay failed; the request is not to blame.")
-    told.message += f" Correlation id {correlation}."
-    return told
+def blamed(error: Exception) -> KeyrelayError:
+    """Log what went wrong, and give what the caller may be told: the request id leads to it (contract D9)."""
+    _logger.error("request failed", exc_info=error)
+    return error if isinstance(error, KeyrelayError) else Unexpected("keyrelay failed; the request is not to blame.")

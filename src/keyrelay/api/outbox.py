@@ -20,11 +20,11 @@ from keyrelay.api.diagnoses import EVENT_STREAM
 from keyrelay.api.messages import answered, read_nothing
 from keyrelay.api.operations import Call, Operation, Resource, Services, Style, caller_gone
 from keyrelay.api.outbox_desk import OutboxDesk
+from keyrelay.api.visits import ENDLESS
 
 if TYPE_CHECKING:  # what a start does not need
     from keyrelay.outbox.events import Listener, Told
 
-ENDLESS = "endless"  # in the state of a request whose answer would keep a server from stopping
 _PATH = "/api/v1/outbox"
 _MEGABYTE = 1024 * 1024
 _ALIVE_SECONDS = 15.0  # between two signs of life, where nothing happens: proxies cut what is silent
@@ -75,7 +75,7 @@ class OutboxOperations:
 
     async def events(self, call: Call) -> Answer:
         """Begins to listen before it answers: what is read after that is not older than the events."""
-        call.request.scope.get("state", {})[ENDLESS] = True
+        call.request.scope["state"][ENDLESS] = True
         listening = AsyncExitStack()
         mark = call.request.headers.get("last-event-id")
         listener = await listening.enter_async_context(self._desk.feed.listen(mark))

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keyrelay import errors
-from keyrelay.api.answers import JSON, Answer
+from keyrelay import errors, request_id
+from keyrelay.api.answers import JSON, Answer, Header
 
 PROBLEM_JSON = (b"content-type", b"application/problem+json")
 
@@ -41,6 +41,7 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.UnsupportedMediaType: Shown(415, "0xA011001A"),
     errors.NotHttp: Shown(400, "0xA0110021"),
     errors.HeadTooLarge: Shown(431, "0xA0110022"),
+    errors.TooManyConnections: Shown(503, "0xA011002C"),
     errors.TooManyAttempts: Shown(429, "0xA0140004"),
     errors.TestFailed: Shown(400, "0xA0110024"),
     errors.NameTaken: Shown(400, "0xA0110027"),
@@ -75,9 +76,13 @@ def is_our_fault(error: errors.KeyrelayError) -> bool:
 
 
 def keyfactor_answer(error: errors.KeyrelayError, name: Naming) -> Answer:
-    """The error body of the compatible API: exactly ErrorCode and Message."""
+    """The error body of the compatible API: exactly ErrorCode and Message, which the request id ends."""
     how = shown(error)
     said = [*(error.sentences(name) if isinstance(error, errors.BadInput) else [error.message]), error.advice]
+    if (current := request_id.current()) is not None:
+        # The missing permission strings stay at the end (contract 1.6).
+        place = -1 if isinstance(error, errors.PermissionMissing) else len(said)
+        said.insert(place, f"Request id {current}.")
     body = {"ErrorCode": how.error_code, "Message": " ".join(said)}
     return Answer(how.status, _json(body), (JSON, *_headers(error)))
 
@@ -100,10 +105,18 @@ def own_answer(error: errors.KeyrelayError, name: Naming) -> Answer:
             {"field": violation.field, "code": violation.code, "message": sentence}
             for violation, sentence in zip(error.violations, sentences, strict=True)
         ]
+    if (current := request_id.current()) is not None:
+        body["request_id"] = current
     return Answer(how.status, _json(body), (PROBLEM_JSON, *_headers(error)))
 
 
-def _headers(error: errors.KeyrelayError) -> tuple[tuple[bytes, bytes], ...]:
+def _headers(error: errors.KeyrelayError) -> tuple[Header, ...]:
+    current = request_id.current()
+    named = () if current is None else ((b"x-request-id", current.encode()),)
+    return *named, *_meant_for_clients(error)
+
+
+def _meant_for_clients(error: errors.KeyrelayError) -> tuple[Header, ...]:
     match error:
         case errors.SignInRequired():
             # RFC 6750 section 3: what kind of error, but only to those who have sent a token.
@@ -116,7 +129,7 @@ def _headers(error: errors.KeyrelayError) -> tuple[tuple[bytes, bytes], ...]:
             return ((b"allow", ", ".join(error.allowed).encode()),)
         case errors.TooManyAttempts() | errors.TooManyTests() | errors.TooManyListeners() | errors.TooManyMessages():
             return ((b"retry-after", str(error.retry_after).encode()),)
-        case errors.StoreUnavailable():
+        case errors.StoreUnavailable() | errors.TooManyConnections():
             return ((b"retry-after", b"2"),)
         case errors.OutboxFull():
             return ((b"retry-after", b"60"),)

@@ -3,47 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from keyrelay import request_id
 from keyrelay.api import short_way
-from keyrelay.api.answers import Answer
+from keyrelay.api.answers import PRIVATE, Answer
+from keyrelay.api.doors import PROBE, Doors
 from keyrelay.api.problems import keyfactor_answer
-from keyrelay.errors import HeadTooLarge, KeyrelayError, NotHttp
+from keyrelay.api.visits import ENDLESS
+from keyrelay.errors import HeadTooLarge, KeyrelayError, NotHttp, TooManyConnections
 
 _HELD_BYTES = 64 * 1024
 _HEAD_SECONDS = 10.0
-_REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
+_CROWD_SECONDS = 1.0
+_REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large", 503: b"Service Unavailable"}
+
+_logger = logging.getLogger(__name__)
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Keeps 64 KiB of an unfinished head (or of trailers), and waits ten to twenty seconds for it to be finished.
 
-    What the application can answer ``at_once`` is sent without a task.
+    What the application can answer ``at_once`` is sent without a task. The application's ``doors`` say how many
+    connections there may be.
     """
 
     _held = 0
     _moved = False
-    _unfinished: object = None
+    _unfinished: tuple[object, int] = (None, 0)
     _clock: asyncio.TimerHandle | None = None
+    _let_in = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._read = getattr(self.app, "at_once", _nothing)
-        self._clock = self.loop.call_later(_HEAD_SECONDS, self._tick)
+        self._read = self.app.at_once
+        self._doors: Doors = self.app.doors
+        self._let_in = self._doors.enter(self)
+        if self._let_in:
+            self._clock = self.loop.call_later(_HEAD_SECONDS, self._tick)
+        else:
+            self._clock = self.loop.call_later(_CROWD_SECONDS, self.turn_away)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._clock is not None:
             self._clock.cancel()
+        self._doors.leave(self, was_let_in=self._let_in)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._moved = False
         super().data_received(data)
         self._held = 0 if self._moved else self._held + len(data)
-        if self._held > _HELD_BYTES and not self.transport.is_closing():
+        if self._held > _HELD_BYTES:
             self._refuse(HeadTooLarge(f"The head of the request has more than {_HELD_BYTES} bytes."))
 
     def on_body(self, body: bytes) -> None:
@@ -57,19 +72,29 @@ class BoundedProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         super().shutdown()
         # Nobody waits for the end of an answer that has none, such as a stream of events.
-        if self._answering() and self.scope["state"].get("endless"):
+        if self._answering() and self.scope["state"].get(ENDLESS):
             self.transport.close()
 
+    def turn_away(self) -> None:
+        """There are as many connections as may be, and this one is no probe, or has not said so in time."""
+        if not self._has_request():
+            self._refuse_crowd()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if (whole := self._at_once(cycle)) is None:
-            self._unset_keepalive_if_required()  # armed when an answer before it was sent at once
-            short_way.lay(cycle)
-            super()._start_asgi_task(cycle, app)
+        if not self._let_in:
+            if cycle.scope["path"] != PROBE:
+                cycle.response_started = cycle.response_complete = True
+                self._refuse_crowd()
+                return
+            cycle.keep_alive = False
+        elif (whole := self._at_once(cycle)) is not None:
+            self.transport.write(b"HTTP/1.1 200 OK\r\n%s%s" % (_lines(cycle.default_headers), whole))
+            cycle.response_started = cycle.response_complete = True
+            cycle.on_response()
             return
-        date = b"".join(b"%s: %s\r\n" % header for header in cycle.default_headers)
-        self.transport.write(b"HTTP/1.1 200 OK\r\n%s%s" % (date, whole))
-        cycle.response_started = cycle.response_complete = True
-        cycle.on_response()
+        self._unset_keepalive_if_required()  # armed when an answer before it was sent at once
+        short_way.lay(cycle)
+        super()._start_asgi_task(cycle, app)
 
     def _at_once(self, cycle: RequestResponseCycle) -> bytes | None:
         # Not what has waited for an answer before it: a thousand of those would call each other.
@@ -83,12 +108,23 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _tick(self) -> None:
         # One timer for a connection and none for a request: what is unfinished at two ticks is given up.
-        unfinished = None if self._has_request() else self._begun() or self
-        if unfinished is not None and unfinished is self._unfinished:
-            self.transport.close()
+        unfinished, left = self._unfinished_now()
+        if unfinished is not None and unfinished is self._unfinished[0] and left == self._unfinished[1]:
+            # What nobody reads is not waited for, as closing would.
+            (self.transport.abort if left else self.transport.close)()
             return
-        self._unfinished = unfinished
+        self._unfinished = unfinished, left
         self._clock = self.loop.call_later(_HEAD_SECONDS, self._tick)
+
+    def _unfinished_now(self) -> tuple[object, int]:
+        """What the other side has begun, and how much of our answer it has not taken yet."""
+        if unread := self.transport.get_write_buffer_size():
+            return self, unread
+        if not self._has_request():
+            return self._begun() or self, 0
+        # uvicorn watches idle connections until a byte arrives, also one that begins nothing new.
+        watched = self.timeout_keep_alive_task is not None
+        return (self.cycle if self.cycle.response_complete and not watched else None), 0
 
     def _begun(self) -> Any:
         return self.scope  # None before the first byte, whatever uvicorn's types say
@@ -101,15 +137,27 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle: Any = self.cycle  # None before the first request
         return cycle is not None and cycle.response_started and not cycle.response_complete
 
+    def _refuse_crowd(self) -> None:
+        self._refuse(TooManyConnections(f"{self._doors.most} connections are open to this process, as many as may be."))
+
     def _refuse(self, error: KeyrelayError) -> None:
+        if self.transport.is_closing():
+            return
         if not self._answering():
-            self.transport.write(_bytes(keyfactor_answer(error, str).with_headers((b"connection", b"close"))))
+            with request_id.within(request_id.new()):
+                answer = keyfactor_answer(error, str).with_headers(*PRIVATE, (b"connection", b"close"))
+                self._doors.refused[answer.status] += 1
+                address = self.client[0] if self.client else None
+                facts = {"code": error.code, "status": answer.status, "address": address}
+                _logger.info("a request was not read", extra={"facts": facts})
+            self.transport.write(_bytes(answer, self.server_state.default_headers))
         self.transport.close()
 
 
-def _nothing(scope: Any) -> None:
-    """For an application that answers nothing at once."""
+def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%s: %s\r\n" % header for header in headers])
 
 
-def _bytes(answer: Answer) -> bytes:
-    return b"HTTP/1.1 %d %s\r\n%s" % (answer.status, _REASONS[answer.status], answer.encoded)
+def _bytes(answer: Answer, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+    head = _lines(default_headers)
+    return b"HTTP/1.1 %d %s\r\n%s%s" % (answer.status, _REASONS[answer.status], head, answer.encoded)

@@ -27,6 +27,7 @@ class QuickReads:
         self.path = smtp.path
         self._smtp = smtp
         self._services = smtp.services
+        self._figures = smtp.services.figures
         self._strict = smtp.services.settings.require_requested_with
         self._snapshot: Snapshot | None = None
         self._encoded: Mapping[int, bytes] = {}
@@ -54,6 +55,7 @@ class QuickReads:
             return None
         if keeper.loaded is not self._snapshot:
             self._encode(keeper.loaded)
+        self._figures.quick_reads += 1
         return self._encoded[version]
 
     def _encode(self, snapshot: Snapshot) -> None:

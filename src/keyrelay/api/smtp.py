@@ -110,7 +110,7 @@ async def _send_test(call: Call, profile: SmtpProfile, recipient: str) -> None:
     from keyrelay.relay.diagnosis import Order
 
     test = call.services.diagnoses().run(Order(profile, "message", recipient), advise=False)
-    report = await while_the_caller_waits(call.request, test)
+    report = await while_the_caller_waits(call.request, call.services.figures.test(test))
     if (failed := report.failed) is None or failed.explanation is None:
         return
     raise TestFailed(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from keyrelay.api.answers import JSON, Answer
+from keyrelay import request_id
+from keyrelay.api.answers import JSON, PRIVATE, Answer
 from keyrelay.api.operations import Call, Operation, Resource, Services, Style
 from keyrelay.errors import KeyrelayError
 
@@ -36,12 +37,11 @@ async def _health_check(call: Call) -> Answer:
 
 
 _PLAIN = (b"content-type", b"text/plain; charset=utf-8")
-_FRESH = (b"cache-control", b"no-store")
 
 
 async def live() -> Answer:
     """This process answers."""
-    return Answer(200, b"alive\n", (_PLAIN, _FRESH))
+    return Answer(200, b"alive\n", (_PLAIN, *PRIVATE))
 
 
 async def ready(services: Services) -> Answer:
@@ -50,6 +50,7 @@ async def ready(services: Services) -> Answer:
         await services.store.ping()
         await services.keeper.snapshot()
     except KeyrelayError as error:
-        body = {"status": "not ready", "code": error.code}
-        return Answer(503, json.dumps(body).encode(), (JSON, _FRESH))
-    return Answer(200, b'{"status": "ready"}', (JSON, _FRESH))
+        current = request_id.current() or ""
+        body = {"status": "not ready", "code": error.code, "request_id": current}
+        return Answer(503, json.dumps(body).encode(), (JSON, *PRIVATE, (b"x-request-id", current.encode())))
+    return Answer(200, b'{"status": "ready"}', (JSON, *PRIVATE))

@@ -25,6 +25,7 @@ from keyrelay.errors.requests import (
     SecretRequired,
     SignInRequired,
     TooManyAttempts,
+    TooManyConnections,
     TooManyListeners,
     TooManyMessages,
     TooManyTests,
@@ -45,6 +46,7 @@ from keyrelay.errors.starting import (
     PortInUse,
     SettingsInvalid,
     TlsUnusable,
+    TracesUnusable,
     TrustUnusable,
 )
 from keyrelay.errors.working import (
@@ -108,9 +110,11 @@ __all__ = [
     "TestFailed",
     "TlsUnusable",
     "TooManyAttempts",
+    "TooManyConnections",
     "TooManyListeners",
     "TooManyMessages",
     "TooManyTests",
+    "TracesUnusable",
     "TrailBroken",
     "TrustUnusable",
     "Unexpected",

@@ -79,6 +79,13 @@ class NotHttp(KeyrelayError):
     remedy = "Send HTTP/1.1; look whether the address begins with http:// or https://."
 
 
+class TooManyConnections(KeyrelayError):
+    """As many connections are open to this server process as may be; nothing was read of the request."""
+
+    code = "too_many_connections"
+    remedy = "Try again in a moment, and keep few connections open; KEYRELAY_CONNECTIONS says how many there may be."
+
+
 class BodyTooSlow(KeyrelayError):
     """The body did not arrive in time."""
 

@@ -96,3 +96,10 @@ class MasterKeyWrong(CannotStart):
         "Give the key that belongs to this database with KEYRELAY_MASTER_KEY or KEYRELAY_MASTER_KEY_FILE; "
         "while changing it, the old one as KEYRELAY_PREVIOUS_MASTER_KEY."
     )
+
+
+class TracesUnusable(CannotStart):
+    """Traces were asked for, and what sends them is not installed."""
+
+    code = "traces_unusable"
+    remedy = 'Install it (pip install "keyrelay[otel]"), or leave KEYRELAY_OTLP_ENDPOINT out.'

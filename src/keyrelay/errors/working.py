@@ -125,7 +125,7 @@ class TrailBroken(KeyrelayError):
 
 
 class Unexpected(KeyrelayError):
-    """Our fault: the log has the details under the correlation id, and the caller gets nothing of them."""
+    """Our fault: the log has the details under the request id, and the caller gets nothing of them."""
 
     code = "unexpected"
-    remedy = "Try again; if it stays, look for the correlation id in keyrelay's log and report what you find."
+    remedy = "Try again; if it stays, look for the request id in keyrelay's log and report what you find."

@@ -7,8 +7,10 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from keyrelay import traces
 from keyrelay.errors import KeyrelayError, KeyUnknown, NoProfile, StoreUnavailable
 from keyrelay.outbox import content
+from keyrelay.outbox.figures import outcome_of
 from keyrelay.outbox.office import Office
 from keyrelay.outbox.parts import seven_bit
 from keyrelay.outbox.settling import Claim, Found, How
@@ -34,6 +36,13 @@ class Attempt:
 
     async def make(self) -> Found:
         """Try. Raises nothing; when it is cancelled, what it gives says how far it had come."""
+        with traces.span("outbox attempt") as span:
+            found = await self._try()
+            if traces.recorded():
+                span.note(_told(found))
+        return found
+
+    async def _try(self) -> Found:
         started_at = datetime.now(UTC)
         how: How = "attempted"
         result: Delivery | Evidence
@@ -77,6 +86,17 @@ class Attempt:
             raise
         except KeyrelayError as problem:  # a stored credential that cannot be opened is no fault of the message's
             raise failed("vault", "not_found", detail=problem.message) from None
+
+
+def _told(found: Found) -> traces.Attributes:
+    """What a span tells of an attempt: how far it came and how it ended, and nobody's address."""
+    evidence = found.result if isinstance(found.result, Evidence) else found.result.evidence()
+    return {
+        "keyrelay.message": found.claim.id,
+        "keyrelay.recipients": len(found.claim.recipients),
+        "keyrelay.stage": "data" if evidence is None else evidence.stage,
+        "keyrelay.outcome": outcome_of(found),
+    }
 
 
 def not_begun(claim: Claim, revision: int) -> Found:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
@@ -132,7 +133,7 @@ class Feed:
                 self._heard = await self._newest()
                 self._remembered.clear()
                 self._name, self._number = secrets.token_hex(4), 0
-                self._task = asyncio.create_task(self._follow(), name="keyrelay-feed")
+                self._task = asyncio.create_task(self._follow(), name="keyrelay-feed", context=Context())
 
     def _since(self, mark: str) -> Iterator[Told]:
         """What was told after this mark."""

@@ -5,14 +5,12 @@ What holds for all nodes together is in the store, and is counted there (``outbo
 
 from __future__ import annotations
 
-import time
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TypeVar, get_args
 
+from keyrelay.histogram import Histogram
 from keyrelay.outbox.books import CONTENT
 from keyrelay.outbox.model import Said
 from keyrelay.outbox.schedule import Verdict, verdict
@@ -28,32 +26,6 @@ OUTCOMES: tuple[str, ...] = (*get_args(Verdict), "failed", "not_begun")
 _OF_A_COMMIT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _OF_AN_ATTEMPT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0)
 _OF_A_GROUP = (1, 2, 4, 8, 16, 32, 64, 128)
-
-
-class Histogram:
-    """How often something was up to each of these bounds, in all, and its sum."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = tuple(bounds)
-        self.sum = 0.0
-        self._counts = [0] * (len(self.bounds) + 1)
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """How many were not greater than each bound; the last, how many there were."""
-        return tuple(accumulate(self._counts))
-
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-    async def timing(self, work: Awaitable[Result]) -> Result:
-        """Wait for it, and observe how many seconds it took, however it ended."""
-        started = time.perf_counter()
-        try:
-            return await work
-        finally:
-            self.observe(time.perf_counter() - started)
 
 
 class Entrance:
@@ -82,13 +54,14 @@ class Work:
     async def attempt(self, work: Awaitable[Found]) -> Found:
         """Wait for an attempt, and count what came of it."""
         found = await self.attempt_seconds.timing(work)
-        self.attempts[_outcome(found)] += 1
+        self.attempts[outcome_of(found)] += 1
         if not isinstance(found.result, Evidence):
             self.recipients_accepted += len(found.result.accepted)
         return found
 
 
-def _outcome(found: Found) -> str:
+def outcome_of(found: Found) -> str:
+    """One of OUTCOMES."""
     if found.how != "attempted":
         return "failed" if found.how == "failed_at" else "not_begun"
     evidence = found.result if isinstance(found.result, Evidence) else found.result.evidence()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -111,7 +112,7 @@ class Queue:
         self._waiting.append(entry)
         self._octets += len(letter.content)
         if self._task is None:
-            self._task = asyncio.create_task(self._commit_all(), name="keyrelay-queue")
+            self._task = asyncio.create_task(self._commit_all(), name="keyrelay-queue", context=Context())
         return await entry.receipt  # a caller who goes away has handed the message in all the same
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
 
+from keyrelay import traces
 from keyrelay.errors import KeyrelayError
 from keyrelay.pam.backend import Means, VaultFailed
 from keyrelay.pam.catalogue import Catalogue
@@ -107,11 +108,16 @@ class Vaults:
 
     async def _ask(self, key: Key, provider: Provider, now: float, catalogue: Catalogue) -> Fetched | BaseException:
         """What the vault gives, or why it does not; an error is no exception here, since several callers raise it."""
+        outcome: Fetched | VaultFailed | KeyrelayError
         try:
-            text = await self._from_backend(provider, dict(key[1]))
-            outcome: Fetched | BaseException = Fetched(text, provider, now, self.clock() - now)
-        except (VaultFailed, KeyrelayError) as problem:
-            outcome = problem
+            with traces.span("vault fetch"):
+                traces.note(keyrelay__provider=provider.id, keyrelay__provider_type=provider.type.name)
+                try:
+                    text = await self._from_backend(provider, dict(key[1]))
+                    outcome = Fetched(text, provider, now, self.clock() - now)
+                except (VaultFailed, KeyrelayError) as problem:
+                    outcome = problem
+                traces.note(keyrelay__outcome=_outcome(outcome))
         finally:
             if self._asking.get(key, (0, None))[1] is asyncio.current_task():
                 del self._asking[key]
@@ -157,6 +163,13 @@ def _wanted(provider: Provider, reference: FromPam) -> dict[str, str]:
         elif parameter.required:
             raise VaultFailed("parameter_missing", f"{name} has no value")
     return wanted
+
+
+def _outcome(outcome: Fetched | VaultFailed | KeyrelayError) -> str:
+    """In one word of ours."""
+    if isinstance(outcome, Fetched):
+        return "fetched"
+    return outcome.problem if isinstance(outcome, VaultFailed) else outcome.code
 
 
 def _anew(problem: BaseException) -> BaseException:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from keyrelay import traces
 from keyrelay.errors import NoProfile
 from keyrelay.profile.keeper import Snapshot
 from keyrelay.profile.model import SmtpProfile
@@ -100,6 +101,7 @@ class Mailer:
         profile = snapshot.profile
         if profile is None:
             raise NoProfile("No profile is configured yet.")
+        traces.note(server__address=profile.host, server__port=profile.port)
 
         async def use(opened: Opened) -> Result:
             key = _Key(snapshot.tag, opened.credentials)

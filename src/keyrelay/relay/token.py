@@ -11,7 +11,9 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
+from keyrelay import traces
 from keyrelay.relay import token_answer, token_request
 from keyrelay.relay.model import Evidence, StageFailed
 from keyrelay.relay.token_answer import Token
@@ -115,6 +117,14 @@ class Tokens:
 
     async def _fetch(self, key: bytes, request: TokenRequest) -> Token | Evidence:
         """A new token, or why there is none. What failed is no exception here: each caller raises one of its own."""
+        with traces.span("token fetch"):
+            outcome = await self._ask(key, request)
+            if traces.recorded():
+                kind = "fetched" if isinstance(outcome, Token) else outcome.kind
+                traces.note(server__address=_host(request.endpoint), keyrelay__outcome=kind)
+        return outcome
+
+    async def _ask(self, key: bytes, request: TokenRequest) -> Token | Evidence:
         try:
             context = self._context() if callable(self._context) else self._context
             answer = await token_request.ask(request, context, within=self._seconds, clock=self._clock)
@@ -156,6 +166,13 @@ class Tokens:
             request.client_authentication,
         ]
         return hashlib.blake2b(json.dumps(parts).encode("ascii"), key=self._hash_key, digest_size=32).digest()
+
+
+def _host(endpoint: str) -> str:
+    try:
+        return urlsplit(endpoint).hostname or ""
+    except ValueError:  # nobody was asked then
+        return ""
 
 
 def _cached(kept: _Kept) -> Token:
