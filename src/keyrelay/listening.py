@@ -17,7 +17,7 @@ _BACKLOG = 2048
 
 def listen(chosen: Settings) -> socket.socket:
     """The listening socket. Raises PlainHttpRefused, PortInUse or CannotListen."""
-    if not speaks_tls(chosen) and not chosen.allow_plain_http and not _is_loopback(chosen.host):
+    if not speaks_tls(chosen) and not chosen.allow_plain_http and not is_loopback(chosen.host):
         raise PlainHttpRefused(f"keyrelay does not listen on {chosen.host} without TLS: passwords would be readable.")
     try:
         found = socket.getaddrinfo(chosen.host, chosen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -85,7 +85,7 @@ def _certificate(chosen: Settings) -> tuple[Path, Path]:
     return certificate, key
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

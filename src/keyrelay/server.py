@@ -76,7 +76,14 @@ class Node:
         except BaseException:
             await store.close()
             raise
-        providers = ProviderKeeper(store, keyring, _backends(store, keyring), journal)
+        return cls.wired(settings, store, keyring, journal, password)
+
+    @classmethod
+    def wired(
+        cls, settings: Settings, store: Store, keyring: Keyring, journal: Journal, password: SecretText | None = None
+    ) -> Self:
+        """A node on what is open already. ``password``: see ``first_password``."""
+        providers = ProviderKeeper(store, keyring, backends(store, keyring), journal)
         keeper = ProfileKeeper(store, keyring, providers.confirm, journal, secrets_kept=settings.history_secrets)
         return cls(settings, store, keyring, journal, keeper, providers, password)
 
@@ -172,7 +179,7 @@ def _check_certificates(settings: Settings) -> None:
         _vault_trust(settings).verified()
 
 
-def _backends(store: Store, keyring: Keyring) -> Callable[[], Mapping[str, Backend]]:
+def backends(store: Store, keyring: Keyring) -> Callable[[], Mapping[str, Backend]]:
     """The installed back ends, imported when somebody asks for them first: a start needs none."""
 
     @cache
@@ -202,11 +209,11 @@ def _vault_trust(settings: Settings) -> Trust:
 
 
 async def _open_keyring(settings: Settings, store: Store) -> Keyring:
-    masters = _masters(settings)
+    known = masters(settings)
     first_start = not await store.rows("SELECT 1 FROM data_key LIMIT 1")
-    if first_start and not masters:
-        masters = (master.create_file(settings.data_dir),)
-    keyring = Keyring(masters)
+    if first_start and not known:
+        known = (master.create_file(settings.data_dir),)
+    keyring = Keyring(known)
     if first_start:
         async with store.change("keys") as change:
             if not await change.rows("SELECT 1 FROM data_key LIMIT 1"):  # another node may have been faster
@@ -215,7 +222,11 @@ async def _open_keyring(settings: Settings, store: Store) -> Keyring:
     return keyring
 
 
-def _masters(settings: Settings) -> tuple[MasterKey, ...]:
+def masters(settings: Settings) -> tuple[MasterKey, ...]:
+    """The master key, then the previous one while it is being replaced; nothing where there is none yet.
+
+    Raises SettingsInvalid, DataDirUnusable or MasterKeyMissing.
+    """
     if settings.master_key is not None:
         newest: MasterKey | None = MasterKey.read(settings.master_key, "KEYRELAY_MASTER_KEY")
     else:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -299,15 +300,34 @@ def variables() -> list[tuple[str, str, Variable]]:
     ]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a variable cannot be used; ``words`` follow its name."""
+
+    name: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.words}"
+
+
 def read(environ: Mapping[str, str]) -> Settings:
     """Read the settings.
 
     An empty variable counts as unset. Raises SettingsInvalid with every problem at once, a misspelt KEYRELAY_ name
     included; the value of a secret is never repeated.
     """
+    settings, problems = examined(environ)
+    if problems:
+        raise SettingsInvalid("; ".join(map(str, problems)) + ".")
+    return settings
+
+
+def examined(environ: Mapping[str, str]) -> tuple[Settings, tuple[Problem, ...]]:
+    """The settings as far as they can be read, and what is wrong with the others: these have their defaults."""
     environ = {name: text for name, text in environ.items() if not _of_kubernetes(name, text)}
     read_values: dict[str, Any] = {}
-    problems: list[str] = []
+    problems: list[Problem] = []
     known: set[str] = set()
     for name, field, variable in variables():
         known.add(name)
@@ -318,23 +338,25 @@ def read(environ: Mapping[str, str]) -> Settings:
             if text is not None:
                 read_values[field] = variable.parse(text)
         except ValueError as problem:
-            problems.append(f"{name} {problem}")
+            problems.append(Problem(name, str(problem)))
     problems.extend(
-        f"{name} is not a setting of keyrelay"
+        Problem(name, "is not a setting of keyrelay")
         for name in sorted(environ)
         if name.startswith(PREFIX) and name not in known
     )
+    problems.extend(_contradictions(read_values))
+    return Settings(**read_values), tuple(problems)
+
+
+def _contradictions(read_values: Mapping[str, Any]) -> Iterator[Problem]:
     if (read_values.get("tls_cert") is None) != (read_values.get("tls_key") is None):
-        problems.append("KEYRELAY_TLS_CERT and KEYRELAY_TLS_KEY belong together")
+        yield Problem("KEYRELAY_TLS_CERT", "and KEYRELAY_TLS_KEY belong together")
     if read_values.get("relay_client_key") is not None and read_values.get("relay_client_cert") is None:
-        problems.append("KEYRELAY_RELAY_CLIENT_KEY needs KEYRELAY_RELAY_CLIENT_CERT")
+        yield Problem("KEYRELAY_RELAY_CLIENT_KEY", "needs KEYRELAY_RELAY_CLIENT_CERT")
     if read_values.get("vault_client_key") is not None and read_values.get("vault_client_cert") is None:
-        problems.append("KEYRELAY_VAULT_CLIENT_KEY needs KEYRELAY_VAULT_CLIENT_CERT")
+        yield Problem("KEYRELAY_VAULT_CLIENT_KEY", "needs KEYRELAY_VAULT_CLIENT_CERT")
     if read_values.get("self_signed") and read_values.get("tls_cert") is not None:
-        problems.append("KEYRELAY_SELF_SIGNED and KEYRELAY_TLS_CERT exclude each other")
-    if problems:
-        raise SettingsInvalid("; ".join(problems) + ".")
-    return Settings(**read_values)
+        yield Problem("KEYRELAY_SELF_SIGNED", "and KEYRELAY_TLS_CERT exclude each other")
 
 
 def _of_kubernetes(name: str, text: str) -> bool:
@@ -354,7 +376,18 @@ def _given(environ: Mapping[str, str], name: str, variable: Variable) -> str | N
         text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "not UTF-8 text"
-        raise ValueError(f"cannot be read from {path}: {reason}") from None
+        raise ValueError(f"cannot be read from {_named(path)}: {reason}") from None
     if not text:
-        raise ValueError(f"cannot be read from {path}: it is empty")
+        raise ValueError(f"cannot be read from {_named(path)}: it is empty")
     return text
+
+
+def _named(path: str) -> str:
+    """The path, unless it is none: it may be the secret itself, put into the wrong variable."""
+    file = Path(path)
+    plausible = False
+    with suppress(OSError):  # too long for one
+        # A text without slashes would be a file in this directory, and one with slashes may be a key in base64.
+        folder = file.parent
+        plausible = file.exists() or (folder.is_absolute() and folder != Path("/") and folder.is_dir())
+    return path if plausible else "the file that its _FILE twin names"

@@ -42,6 +42,11 @@ app.command(
 app.command("keyrelay.cli.outbox:app", name="outbox", help="What was handed in, and what became of it.")
 app.command("keyrelay.cli.smtp:app", name="smtp", help="The SMTP profile.")
 app.command("keyrelay.cli.pam:app", name="pam", help="Where secrets come from: vaults, and entries kept here.")
+app.command(
+    "keyrelay.cli.doctor:doctor",
+    name="doctor",
+    help="Look at everything that keyrelay stands on, and say what is wrong and what to do.",
+)
 app.command("keyrelay.cli.user:app", name="user", help="Local users: who may sign in.")
 app.command("keyrelay.cli.role:app", name="role", help="Roles: named sets of permissions, held by users.")
 app.command(

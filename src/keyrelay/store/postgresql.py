@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.5
 _STALE_SECONDS = 10.0
 _ANSWER_SECONDS = 10.0
 
-_LOST = (
+LOST = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -39,9 +39,9 @@ _LOST = (
     asyncpg.InvalidCatalogNameError,  # dropped or renamed under us
     asyncpg.InvalidAuthorizationSpecificationError,  # our password was changed
 )
-_REFUSED = (*_LOST, asyncpg.PostgresError, ValueError)
+REFUSED = (*LOST, asyncpg.PostgresError, ValueError)
 
-_DIALECT = Dialect(
+DIALECT = Dialect(
     " FOR UPDATE", " FOR UPDATE SKIP LOCKED", "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
 )
 
@@ -52,7 +52,8 @@ class PostgresqlStore:
     """See Store."""
 
     marks: Mapping[Topic, int]
-    dialect = _DIALECT
+    dialect = DIALECT
+    writable = True
 
     def __init__(self, dsn: str, pool: asyncpg.Pool) -> None:
         self._dsn = dsn
@@ -69,7 +70,7 @@ class PostgresqlStore:
         try:
             connection = await asyncpg.connect(url, timeout=_ANSWER_SECONDS, command_timeout=_ANSWER_SECONDS)
             try:
-                version, floor = await _schema_version(connection)
+                version, floor = await schema_version(connection)
             finally:
                 await connection.close()
             if version != HEAD:
@@ -91,8 +92,8 @@ class PostgresqlStore:
             except BaseException:
                 pool.terminate()
                 raise
-        except _REFUSED as problem:
-            raise DatabaseUnreachable(f"PostgreSQL cannot be used: {_reason(problem)}.") from problem
+        except REFUSED as problem:
+            raise DatabaseUnreachable(f"PostgreSQL cannot be used: {reason(problem)}.") from problem
         store._watching = asyncio.create_task(store._watch(), name="keyrelay-watch")
         return store
 
@@ -104,8 +105,8 @@ class PostgresqlStore:
         try:
             async with self._pool.acquire(timeout=_ANSWER_SECONDS) as connection:
                 rows: Sequence[Row] = await connection.fetch(sql, *values)
-        except _LOST as problem:
-            raise _unavailable(problem) from problem
+        except LOST as problem:
+            raise unavailable(problem) from problem
         return rows
 
     @asynccontextmanager
@@ -119,15 +120,15 @@ class PostgresqlStore:
                     yield change
                     await change.rows("SELECT pg_notify($1, '')", _CHANNEL)
                 await self._read_marks(connection)
-        except _LOST as problem:
-            raise _unavailable(problem) from problem
+        except LOST as problem:
+            raise unavailable(problem) from problem
 
     async def perform(self, work: Work[Result], *, aside: bool = False) -> Result:  # noqa: ARG002 - it runs elsewhere
         try:
             async with self._pool.acquire(timeout=_ANSWER_SECONDS) as connection, connection.transaction():
                 return await _drive(connection, work)
-        except _LOST as problem:
-            raise _unavailable(problem) from problem
+        except LOST as problem:
+            raise unavailable(problem) from problem
 
     async def news(self, seen: object, seconds: float) -> object:
         if self._signals == seen:
@@ -152,7 +153,7 @@ class PostgresqlStore:
                 await self._watching
         try:
             await asyncio.wait_for(self._pool.close(), 5)
-        except (TimeoutError, *_LOST):
+        except (TimeoutError, *LOST):
             self._pool.terminate()
 
     async def _read_marks(self, connection: asyncpg.Connection | asyncpg.Pool) -> None:
@@ -235,7 +236,7 @@ async def _drive(connection: asyncpg.Connection, work: Work[Result]) -> Result:
         return result
 
 
-async def _schema_version(connection: asyncpg.Connection) -> tuple[str | None, str | None]:
+async def schema_version(connection: asyncpg.Connection) -> tuple[str | None, str | None]:
     """The schema's number, and that of the oldest keyrelay that may work on it."""
     return (
         await _text(connection, "alembic_version", "SELECT version_num FROM alembic_version"),
@@ -250,13 +251,13 @@ async def _text(connection: asyncpg.Connection, table: str, sql: str) -> str | N
     return text
 
 
-def _unavailable(problem: BaseException) -> StoreUnavailable:
+def unavailable(problem: BaseException) -> StoreUnavailable:
     # Callers who are not signed in see the error too; the reason may name users and hosts.
-    _logger.warning("the database refused", extra={"facts": {"reason": _reason(problem)}})
+    _logger.warning("the database refused", extra={"facts": {"reason": reason(problem)}})
     return StoreUnavailable("The database does not answer.")
 
 
-def _reason(problem: BaseException) -> str:
+def reason(problem: BaseException) -> str:
     """The driver's words where they cannot hold the password; the kind of error otherwise."""
     if isinstance(problem, asyncpg.PostgresError):
         return str(problem).rstrip(".")

@@ -1,0 +1,60 @@
+"""``keyrelay doctor`` and ``keyrelay support-bundle``: what is wrong, for us and for those who help."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from keyrelay import log
+from keyrelay.cli import terminal
+from keyrelay.cli.terminal import AsJson
+from keyrelay.doctor import shown
+from keyrelay.doctor.case import opened
+from keyrelay.doctor.checks import CHECKS
+from keyrelay.doctor.examination import examine
+from keyrelay.doctor.model import Report, Result, Verdict
+
+_COLOURS: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "failure": "red", "skipped": "dim"}
+
+
+def doctor(*, offline: bool = False, json: AsJson = False) -> None:
+    """Look at everything that keyrelay stands on, and say what is wrong and what to do. Nothing is changed.
+
+    It works when keyrelay does not start, too. Exit code 1 when anything failed; warnings alone are no failure.
+
+    Parameters
+    ----------
+    offline
+        Connect to no relay and no vault.
+    json
+        Print JSON.
+    """
+    log.start("error", "text")  # what is wrong is said below
+    report = asyncio.run(_report(offline=offline, told=_ignore if json else _print))
+    if json:
+        terminal.show_json(shown.document(report))
+    else:
+        print("", *shown.summary(report), sep="\n")
+    if report.verdict == "failure":
+        raise SystemExit(1)
+
+
+async def _report(*, offline: bool, told: Callable[[Result], None]) -> Report:
+    async with opened(os.environ, offline=offline) as case:
+        return await examine(case, CHECKS, told)
+
+
+def _print(result: Result) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    colour = _COLOURS[result.finding.verdict]
+    console = Console(soft_wrap=True, highlight=False)
+    for beginning, rest in shown.lines(result):
+        # Text, because what stands in a setting must not be read as markup.
+        console.print(Text.assemble((beginning, colour), (rest, "" if beginning.strip() else "dim")))
+
+
+def _ignore(_: Result) -> None:
+    pass
