@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
@@ -16,6 +16,21 @@ async def aside(work: Callable[[], Result], given_up: Callable[[], None] = lambd
 
     It is no thread of the event loop's pool, which is waited for when the loop ends.
     """
+    try:
+        return await asyncio.wrap_future(_begun(work))
+    except asyncio.CancelledError:
+        given_up()
+        raise
+
+
+class Abandoning(ThreadPoolExecutor):
+    """An event loop's pool whose threads nobody waits for either: a library may ask for a name that never comes."""
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        return _begun(lambda: fn(*args, **kwargs))
+
+
+def _begun(work: Callable[[], Result]) -> Future[Result]:
     outcome: Future[Result] = Future()
     outcome.set_running_or_notify_cancel()
 
@@ -27,9 +42,6 @@ async def aside(work: Callable[[], Result], given_up: Callable[[], None] = lambd
         else:
             outcome.set_result(result)
 
+    # A daemon: the end of the process does not wait for it.
     threading.Thread(target=run, name="keyrelay-aside", daemon=True).start()
-    try:
-        return await asyncio.wrap_future(outcome)
-    except asyncio.CancelledError:
-        given_up()
-        raise
+    return outcome

@@ -47,6 +47,11 @@ app.command(
     name="doctor",
     help="Look at everything that keyrelay stands on, and say what is wrong and what to do.",
 )
+app.command(
+    "keyrelay.cli.doctor:support_bundle",
+    name="support-bundle",
+    help="Write what somebody who helps has to know into a zip file, without secrets and without anything personal.",
+)
 app.command("keyrelay.cli.user:app", name="user", help="Local users: who may sign in.")
 app.command("keyrelay.cli.role:app", name="role", help="Roles: named sets of permissions, held by users.")
 app.command(

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 
 from keyrelay import log
+from keyrelay.amounts import octets_text
 from keyrelay.cli import terminal
 from keyrelay.cli.terminal import AsJson
 from keyrelay.doctor import shown
+from keyrelay.doctor.bundle import archive
 from keyrelay.doctor.case import opened
 from keyrelay.doctor.checks import CHECKS
 from keyrelay.doctor.examination import examine
@@ -38,6 +42,28 @@ def doctor(*, offline: bool = False, json: AsJson = False) -> None:
         print("", *shown.summary(report), sep="\n")
     if report.verdict == "failure":
         raise SystemExit(1)
+
+
+def support_bundle(file: Path | None = None, *, offline: bool = False) -> None:
+    """Write what somebody who helps has to know into a zip file, without secrets and without anything personal.
+
+    Parameters
+    ----------
+    file
+        The file to write, which must not be there yet. The default is keyrelay-support-TIME.zip in this directory.
+    offline
+        Connect to no relay and no vault.
+    """
+    log.start("error", "text")
+    chosen = file or Path(f"keyrelay-support-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip")
+    octets = asyncio.run(_bundle(offline=offline))
+    archive.write(chosen, octets)
+    print(f"Written: {chosen} ({octets_text(len(octets))}). Look through it before you hand it on.")
+
+
+async def _bundle(*, offline: bool) -> bytes:
+    async with opened(os.environ, offline=offline) as case:
+        return await archive.pack(case, await examine(case, CHECKS))
 
 
 async def _report(*, offline: bool, told: Callable[[Result], None]) -> Report:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from keyrelay import server, settings
-from keyrelay.aside import aside
+from keyrelay.aside import Abandoning, aside
 from keyrelay.audit.journal import Journal
 from keyrelay.errors import DatabaseUnreachable, DataDirUnusable, KeyrelayError, SettingsInvalid
 from keyrelay.outbox.overview import Overview, overview
@@ -89,6 +89,7 @@ class Case:
 @asynccontextmanager
 async def opened(environ: Mapping[str, str], *, offline: bool) -> AsyncIterator[Case]:
     """All that can be had, within a bounded time. Nothing is made, changed, or left behind."""
+    asyncio.get_running_loop().set_default_executor(Abandoning())  # drivers look up names there
     read, problems = await _settings(environ)
     store = await _store(read, problems)
     try:

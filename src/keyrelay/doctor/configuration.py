@@ -21,7 +21,7 @@ async def readable(case: Case) -> Finding:
         told = "; ".join(map(str, case.problems[:_MOST_NAMED])) + (f"; and {more} more" if more > 0 else "")
         return failure(f"{told}.", "Correct the settings named; docs/reference/settings.md lists them all.")
     number = sum(name.startswith(PREFIX) and bool(text) for name, text in case.environ.items())
-    return ok(f"All settings can be read; {number} of them are given, and the others have their defaults.")
+    return ok(f"All settings can be read; given: {number}, and the others have their defaults.")
 
 
 async def fitting(case: Case) -> Finding:
@@ -86,7 +86,7 @@ def _trusts_any_database(chosen: Settings) -> bool:
     places = parts.netloc.rpartition("@")[2].split(",")
     hosts = [urlsplit(f"//{place}").hostname or "" for place in places]
     # Without a host, or with a path in its place, it is a socket of this machine.
-    return any(host and "%2f" not in host and not listening.is_loopback(host) for host in hosts)
+    return any(host and "%2f" not in host.lower() and not listening.is_loopback(host) for host in hosts)
 
 
 async def address(case: Case) -> Finding:

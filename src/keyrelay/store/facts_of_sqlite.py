@@ -11,6 +11,7 @@ from pathlib import Path
 from keyrelay.aside import aside
 from keyrelay.store.reading import read_only
 
+VERSION = sqlite3.sqlite_version
 _MOST_PROBLEMS = 5
 
 
