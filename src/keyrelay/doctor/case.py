@@ -39,7 +39,7 @@ class Case:
     """``settings`` have defaults in place of those that have ``problems``. Where there is an error, it says why not.
 
     ``node`` is wired as a server is, on a database that is only read; None without one that it could work on.
-    ``profile`` is None when nobody has configured one, too.
+    ``profile`` is None when nobody has configured one, or when it is not ``readable``.
     """
 
     environ: Mapping[str, str]
@@ -51,6 +51,7 @@ class Case:
     keyring: Keyring | KeyrelayError
     node: server.Node | None = None
     profile: SmtpProfile | None = None
+    readable: bool = True
     overview: Overview | None = None
 
     @property
@@ -71,6 +72,9 @@ class Case:
         assert isinstance(self.store, ReadOnlyStore)  # noqa: S101 - it is skipped otherwise
         return self.store
 
+    def _why_no_profile(self) -> str:
+        return "There is no profile yet." if self.readable else "The profile cannot be read."
+
     def lacks(self, need: Need) -> str | None:
         """Why what is needed is not there, in a sentence; None when it is."""
         if need == "nothing":
@@ -83,7 +87,7 @@ class Case:
             return "The database cannot be worked on as it is."
         if need in {"keys", "secrets"} and isinstance(self.keyring, KeyrelayError):
             return "The data keys could not be opened."
-        return "There is no profile yet." if need in {"profile", "secrets"} and self.profile is None else None
+        return self._why_no_profile() if need in {"profile", "secrets"} and self.profile is None else None
 
 
 @asynccontextmanager
@@ -170,11 +174,13 @@ async def _keyring(store: ReadOnlyStore, masters: tuple[MasterKey, ...] | Keyrel
 
 
 async def _with_data(case: Case, node: server.Node) -> Case:
-    """With what several checks look at. What cannot be had is missing, and the checks of the database say why."""
-    with suppress(TimeoutError, KeyrelayError, ValueError):
+    """With what several checks look at. What cannot be read is missing: rows may be damaged in any way."""
+    try:
         async with asyncio.timeout(_SECONDS):
             case = replace(case, profile=await newest_profile(node.store))
-    with suppress(TimeoutError, KeyrelayError, ValueError):
+    except Exception:  # noqa: BLE001 - as it says
+        case = replace(case, readable=False)
+    with suppress(Exception):
         async with asyncio.timeout(_SECONDS):
             case = replace(case, overview=await overview(node.outbox.office))
     return case

@@ -46,7 +46,7 @@ async def waiting(case: Case) -> Finding:
     held = found.counts["held"]
     if found.oldest is None:
         if held:
-            return warning(_of(held, "waits for a person", "wait for a person"), _HELD)
+            return warning(f"{_of(held, 'waits for a person', 'wait for a person')}.", _HELD)
         return ok("No message waits.")
     number = sum(found.counts[state] for state in (*WAITING, "sending"))
     waits = max(found.at - found.oldest.since, timedelta(0))
@@ -56,7 +56,7 @@ async def waiting(case: Case) -> Finding:
     if waits >= _LONG:
         return warning(f"{told}.", "keyrelay outbox list tells what the relay said to each.")
     if held:
-        return warning(f"{told}; and {_of(held, 'waits for a person', 'wait for a person')}", _HELD)
+        return warning(f"{told}; and {_of(held, 'waits for a person', 'wait for a person')}.", _HELD)
     return ok(f"{told}.")
 
 

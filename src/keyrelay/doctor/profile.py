@@ -20,6 +20,11 @@ _MOST_NAMED = 5
 
 
 async def configured(case: Case) -> Finding:
+    if not case.readable:
+        return failure(
+            "The newest profile in the database cannot be read.",
+            "Restore the table profile_revision from a backup, or set the profile anew.",
+        )
     if case.profile is None:
         return warning("There is no profile yet, so nothing can be sent.", "Set one: keyrelay smtp set FILE")
     profile, node = case.configured, case.wired

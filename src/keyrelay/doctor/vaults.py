@@ -33,7 +33,7 @@ async def secrets(case: Case) -> Finding:
     trials = await asyncio.gather(*(attempt(node.vaults, reference) for _, reference in references))
     for (field, reference), trial in zip(references, trials, strict=True):
         if trial.verdict != "found":
-            detail = f" ({trial.detail}.)" if trial.detail else ""
+            detail = f" In detail: {trial.detail}." if trial.detail else ""
             told = f"The {_words(field)} cannot be had from PAM provider {reference.provider}. {trial.sentence}{detail}"
             return failure(told, trial.remedy or "See keyrelay pam try.")
     odd = [field for (field, _), trial in zip(references, trials, strict=True) if trial.detail]
