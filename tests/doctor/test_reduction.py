@@ -73,8 +73,6 @@ def test_the_address_of_a_database_has_neither_user_nor_password_however_badly_i
 def test_no_password_in_the_address_of_a_database_is_seen(password, encoded):
     given = quote(password, safe="") if encoded else password
     left = reduction.database(f"postgresql://user-name:{given}@db/x")
-    assert left in {"an address", "postgresql://db/x"} or "@db" not in left
-    assert "user-name" not in left
     assert left in {"an address", "postgresql://db/x"}
 
 
