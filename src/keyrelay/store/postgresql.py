@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.5
 _STALE_SECONDS = 10.0
 _ANSWER_SECONDS = 10.0
 
-LOST = (
+_LOST = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -39,7 +39,7 @@ LOST = (
     asyncpg.InvalidCatalogNameError,  # dropped or renamed under us
     asyncpg.InvalidAuthorizationSpecificationError,  # our password was changed
 )
-REFUSED = (*LOST, asyncpg.PostgresError, ValueError)
+REFUSED = (*_LOST, asyncpg.PostgresError, ValueError)
 
 DIALECT = Dialect(
     " FOR UPDATE", " FOR UPDATE SKIP LOCKED", "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
@@ -70,7 +70,7 @@ class PostgresqlStore:
         try:
             connection = await asyncpg.connect(url, timeout=_ANSWER_SECONDS, command_timeout=_ANSWER_SECONDS)
             try:
-                version, floor = await schema_version(connection)
+                version, floor = await _schema_version(connection)
             finally:
                 await connection.close()
             if version != HEAD:
@@ -105,8 +105,8 @@ class PostgresqlStore:
         try:
             async with self._pool.acquire(timeout=_ANSWER_SECONDS) as connection:
                 rows: Sequence[Row] = await connection.fetch(sql, *values)
-        except LOST as problem:
-            raise unavailable(problem) from problem
+        except _LOST as problem:
+            raise _unavailable(problem) from problem
         return rows
 
     @asynccontextmanager
@@ -120,15 +120,15 @@ class PostgresqlStore:
                     yield change
                     await change.rows("SELECT pg_notify($1, '')", _CHANNEL)
                 await self._read_marks(connection)
-        except LOST as problem:
-            raise unavailable(problem) from problem
+        except _LOST as problem:
+            raise _unavailable(problem) from problem
 
     async def perform(self, work: Work[Result], *, aside: bool = False) -> Result:  # noqa: ARG002 - it runs elsewhere
         try:
             async with self._pool.acquire(timeout=_ANSWER_SECONDS) as connection, connection.transaction():
                 return await _drive(connection, work)
-        except LOST as problem:
-            raise unavailable(problem) from problem
+        except _LOST as problem:
+            raise _unavailable(problem) from problem
 
     async def news(self, seen: object, seconds: float) -> object:
         if self._signals == seen:
@@ -153,7 +153,7 @@ class PostgresqlStore:
                 await self._watching
         try:
             await asyncio.wait_for(self._pool.close(), 5)
-        except (TimeoutError, *LOST):
+        except (TimeoutError, *_LOST):
             self._pool.terminate()
 
     async def _read_marks(self, connection: asyncpg.Connection | asyncpg.Pool) -> None:
@@ -236,7 +236,7 @@ async def _drive(connection: asyncpg.Connection, work: Work[Result]) -> Result:
         return result
 
 
-async def schema_version(connection: asyncpg.Connection) -> tuple[str | None, str | None]:
+async def _schema_version(connection: asyncpg.Connection) -> tuple[str | None, str | None]:
     """The schema's number, and that of the oldest keyrelay that may work on it."""
     return (
         await _text(connection, "alembic_version", "SELECT version_num FROM alembic_version"),
@@ -251,7 +251,7 @@ async def _text(connection: asyncpg.Connection, table: str, sql: str) -> str | N
     return text
 
 
-def unavailable(problem: BaseException) -> StoreUnavailable:
+def _unavailable(problem: BaseException) -> StoreUnavailable:
     # Callers who are not signed in see the error too; the reason may name users and hosts.
     _logger.warning("the database refused", extra={"facts": {"reason": reason(problem)}})
     return StoreUnavailable("The database does not answer.")
