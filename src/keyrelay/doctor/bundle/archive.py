@@ -22,7 +22,7 @@ from keyrelay.errors import KeyrelayError, Unsuitable
 from keyrelay.log import failure
 
 _MOST_OF_ONE = 500_000  # octets before they are packed: all members together stay below 10 MB
-_SECONDS = 5.0  # for each member
+_SECONDS = 15.0  # for each member; all are made at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,7 @@ MEMBERS: tuple[Member, ...] = (
     Member("versions.json", "versions of keyrelay, Python and the libraries it uses", installation.versions),
     Member("settings.json", "settings that are set, and values that are not secret", installation.settings),
     Member("process.json", "limits of processes, memory and processors", installation.process),
-    Member(
-        "profile.json",
-        "the profile; of names and addresses, only their shapes",
-        mail.profile,
-        "profile",
-    ),
+    Member("profile.json", "the profile; of names and addresses, only their shapes", mail.profile, "profile"),
     Member("providers.json", "PAM providers by number and type, without names and values", mail.providers, "data"),
     Member("outbox.json", "counts, rates and limits of the outbox, and what holds it up", mail.outbox, "data"),
     Member("attempts.json", "the newest 100 attempts: domain, stage, reply code and cause", mail.attempts, "data"),
@@ -77,8 +72,8 @@ Look through it before you hand it on: every file is text.
 async def pack(case: Case, report: Report) -> bytes:
     """The bundle's octets."""
     texts = {"doctor.txt": shown.text(_reduced(report)), "doctor.json": _json(shown.document(_reduced(report)))}
-    for member in MEMBERS:
-        texts[member.name] = await _text(member, case)
+    made = await asyncio.gather(*(_text(member, case) for member in MEMBERS))
+    texts |= {member.name: text for member, text in zip(MEMBERS, made, strict=True)}
     told = {**REPORT, **{member.name: member.about for member in MEMBERS}}
     members = "\n".join(f"  {name:<15} {about}" for name, about in told.items())
     readme = _README.format(version=__version__, at=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}", members=members)
