@@ -20,6 +20,7 @@ def environment(settings: Settings, **more: object) -> dict[str, str]:
         "DATABASE_URL": settings.database_url or "",
         "ADMIN_PASSWORD": ADMIN_PASSWORD,
         "NAME_SERVERS": "none",
+        "PORT": 0,  # whatever runs on this machine
     }
     return {f"KEYRELAY_{name}": str(value) for name, value in {**given, **more}.items()}
 

@@ -105,6 +105,7 @@ def _variables(settings: Settings) -> dict[str, str]:
         "CA_BUNDLE": settings.ca_bundle,
         "SECRET_VARIABLES": settings.secret_variables,
         "NAME_SERVERS": "none",
+        "PORT": "0",
     }
     return {f"KEYRELAY_{name}": str(value) for name, value in given.items()}
 

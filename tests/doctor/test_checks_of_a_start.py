@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ def environ(sqlite_server):
 
 
 def test_settings_that_can_be_read_are_ok(environ):
-    found(environ, "settings", "ok", "given: 3")
+    found(environ, "settings", "ok", "given: 4")
 
 
 def test_every_setting_that_cannot_be_read_is_named_and_the_rest_is_looked_at_all_the_same(environ):
@@ -103,6 +105,23 @@ def test_an_address_on_which_a_server_would_not_start_is_a_failure(environ):
     found(anywhere, "address", "failure", "KEYRELAY_HOST")
     found(anywhere | {"KEYRELAY_SELF_SIGNED": "yes"}, "address", "ok", "https")
     found(anywhere | {"KEYRELAY_ALLOW_PLAIN_HTTP": "yes"}, "address", "ok", "KEYRELAY_ALLOW_PLAIN_HTTP")
+
+
+def test_a_port_that_another_program_has_is_a_failure(sqlite_settings, start):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        number = other.getsockname()[1]
+        taken = {"KEYRELAY_DATA_DIR": "nowhere", "KEYRELAY_PORT": str(number)}
+        found(taken, "port", "failure", f"Port {number}", "in use by another program")
+        server = start(sqlite_settings)
+        server.run(lambda node: node.start_outbox(works=False))
+        deadline = time.monotonic() + 10
+        alive = environment(sqlite_settings, PORT=number)
+        while looked(alive, "port")["port"].verdict != "ok":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    found(taken, "port", "ok", "is free")
+    found({**taken, "KEYRELAY_PORT": "0"}, "port", "ok", "any free port")
+    found({**taken, "KEYRELAY_HOST": "192.0.2.1"}, "port", "failure", "192.0.2.1")
 
 
 # --- The data directory and what lies in it ------------------------------------------------------------------

@@ -54,6 +54,7 @@ WAYS = {
     "a setting that is none": ({"PROT": "1"}, "settings"),
     "a setting that cannot be read": ({"WORKERS": "many"}, "settings"),
     "no loopback without TLS": ({"HOST": "0.0.0.0"}, "address"),
+    "an address of another machine": ({"HOST": "192.0.2.1", "ALLOW_PLAIN_HTTP": "yes"}, "port"),
     "a certificate that is missing": ({"TLS_CERT": "missing.pem", "TLS_KEY": "missing.pem"}, "tls-certificate"),
     "authorities that are missing": ({"CA_BUNDLE": "missing.pem"}, "ca-bundle"),
     "a client certificate that is missing": ({"RELAY_CLIENT_CERT": "missing.pem"}, "client-certificates"),

@@ -30,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     Check("settings-fit", "no setting contradicts another", configuration.fitting),
     Check("settings-safe", "no setting makes keyrelay less safe than it is by itself", configuration.safe),
     Check("address", "keyrelay serve may listen where it is told to", configuration.address),
+    Check("port", "the port is free, or nodes are alive that may have it", configuration.port),
     Check("data-dir", "the data directory is there, writable, and ours alone", files.data_dir),
     Check("database", "the database answers", database.database),
     Check("schema", "the database has a schema that this keyrelay works on", database.schema, "database"),

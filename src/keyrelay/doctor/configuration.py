@@ -5,8 +5,10 @@ from __future__ import annotations
 from urllib.parse import parse_qs, urlsplit
 
 from keyrelay import listening
+from keyrelay.aside import aside
 from keyrelay.doctor.case import Case
 from keyrelay.doctor.model import Finding, failure, ok, warning
+from keyrelay.errors import CannotListen, PortInUse
 from keyrelay.setting_values import PREFIX
 from keyrelay.settings import Settings
 
@@ -87,6 +89,20 @@ def _trusts_any_database(chosen: Settings) -> bool:
     hosts = [urlsplit(f"//{place}").hostname or "" for place in places]
     # Without a host, or with a path in its place, it is a socket of this machine.
     return any(host and "%2f" not in host.lower() and not listening.is_loopback(host) for host in hosts)
+
+
+async def port(case: Case) -> Finding:
+    """Bound and given back at once: nobody who connects meanwhile gets through to us, or is kept from a server."""
+    chosen = case.settings
+    try:
+        (await aside(lambda: listening.bound(chosen))).close()
+    except PortInUse as problem:
+        if case.overview is not None and case.overview.nodes:
+            return ok(f"Somebody listens on port {chosen.port}, as the nodes that are alive should.")
+        return failure(problem.message, problem.advice)
+    except CannotListen as problem:
+        return failure(problem.message, problem.advice)
+    return ok(f"Port {chosen.port} is free." if chosen.port else "keyrelay serve takes any free port.")
 
 
 async def address(case: Case) -> Finding:

@@ -36,13 +36,21 @@ async def tables(case: Case) -> Document:
     store = case.opened
     if store.engine == "postgresql":
         sizes = await facts_of_postgresql.table_sizes(store)
-        return [{"table": name, "rows": rows, "bytes": octets} for name, rows, octets in sizes]
+        return {"tables": [{"table": name, "rows": rows, "bytes": octets} for name, rows, octets in sizes]}
     ends = time.monotonic() + _COUNTING_SECONDS_IN_ALL
     told = []
     for name in await store.tables():
         number = await _number(store, name) if time.monotonic() < ends else None
         told.append({"table": name, "rows": number})
-    return told
+    return {
+        "tables": told,
+        **{what: await _pragma(store, what) for what in ("page_size", "page_count", "freelist_count")},
+    }
+
+
+async def _pragma(store: ReadOnlyStore, name: str) -> int:
+    ((number,),) = await store.rows(f"PRAGMA {name}")
+    return int(number)
 
 
 async def _number(store: ReadOnlyStore, table: str) -> int | None:
