@@ -205,7 +205,8 @@ def test_settings_that_are_wrong_are_told_without_their_values(scene, tmp_path):
     planted, _ = scene
     for name in BROKEN:
         secret = new_canary()
-        for value in (secret, f"postgresql://{secret}:x/{secret}@127.0.0.1:1/{secret}"):
+        address = f"postgresql://{secret}:x/{secret}@127.0.0.1:1/{secret}"
+        for value in (secret, address) if name == "DATABASE_URL" else (secret,):
             printed, bundle = planted.seen(tmp_path, **{name: value})
             assert leaks({**planted.hidden, "wrong": secret}, printed + bundle) == [], (name, value)
 
