@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from keyrelay.errors import CannotListen, PlainHttpRefused, PortInUse, TlsUnusable
+from keyrelay.setting_values import is_loopback
 from keyrelay.settings import Settings
 
 _BACKLOG = 2048
@@ -17,7 +17,7 @@ _BACKLOG = 2048
 
 def listen(chosen: Settings) -> socket.socket:
     """The listening socket. Raises PlainHttpRefused, PortInUse or CannotListen."""
-    if not speaks_tls(chosen) and not chosen.allow_plain_http and not _is_loopback(chosen.host):
+    if not speaks_tls(chosen) and not chosen.allow_plain_http and not is_loopback(chosen.host):
         raise PlainHttpRefused(f"keyrelay does not listen on {chosen.host} without TLS: passwords would be readable.")
     try:
         found = socket.getaddrinfo(chosen.host, chosen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -83,12 +83,3 @@ def _certificate(chosen: Settings) -> tuple[Path, Path]:
             f"The certificate {certificate} with key {key} cannot be used: {problem.strerror}."
         ) from problem
     return certificate, key
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
