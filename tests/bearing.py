@@ -20,6 +20,14 @@ PROBE = "/KeyfactorAPI/Status/Endpoints"
 READ = "/system_settings/read/"
 
 
+def furnished(server: LiveServer, provider: OidcServer) -> LiveServer:
+    """A server that knows the provider, where who has the role Readers, as everybody has there, reads the profile."""
+    register(server, provider)
+    grant(server, "Readers", READ)
+    provider.claims["roles"] = ["Readers"]
+    return server
+
+
 def trusting(settings: Settings, *providers: OidcServer) -> Settings:
     bundle = settings.data_dir.with_name("trusted.pem")
     bundle.write_bytes(b"".join(provider.authority.read_bytes() for provider in providers))
@@ -63,13 +71,18 @@ def grant(
     return role
 
 
-def ask(server: LiveServer, token: str, path: str = SMTP, method: str = "GET", **more: Any) -> httpx2.Response:
-    headers = (V1 if path != SMTP else V2) | {"authorization": f"Bearer {token}"}
-    return httpx2.request(method, server.url + path, headers=headers, timeout=30, **more)
+def ask(
+    server: LiveServer, token: str, path: str = SMTP, method: str = "GET", address: str = "127.0.0.1", **more: Any
+) -> httpx2.Response:
+    """``address``: which of those of this machine to ask from."""
+    headers = (V1 if path != SMTP else V2) | {"authorization": f"Bearer {token}".strip().encode("latin-1")}
+    transport = httpx2.HTTPTransport(local_address=address)
+    with httpx2.Client(base_url=server.url, headers=headers, transport=transport, timeout=30) as client:
+        return client.request(method, path, **more)
 
 
-def status(server: LiveServer, token: str, path: str = SMTP) -> int:
-    return ask(server, token, path).status_code
+def status(server: LiveServer, token: str, path: str = SMTP, **more: Any) -> int:
+    return ask(server, token, path, **more).status_code
 
 
 def held(server: LiveServer, token: str) -> list[str]:

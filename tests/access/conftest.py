@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bearing import READ, grant, register, trusting
+from bearing import furnished, trusting
 from live import LiveServer
 from oidc_server import OidcServer
 
@@ -20,17 +20,10 @@ def provider(tmp_path) -> Iterator[OidcServer]:
 @pytest.fixture
 def open_house(fresh_settings, provider, start) -> LiveServer:
     """A server, on SQLite and on PostgreSQL, where who has the role Readers may read the profile."""
-    return _furnished(start(trusting(fresh_settings, provider)), provider)
+    return furnished(start(trusting(fresh_settings, provider)), provider)
 
 
 @pytest.fixture
 def house(sqlite_settings, provider, start) -> LiveServer:
     """The same on SQLite alone, for what has nothing to do with the database."""
-    return _furnished(start(trusting(sqlite_settings, provider)), provider)
-
-
-def _furnished(server: LiveServer, provider: OidcServer) -> LiveServer:
-    register(server, provider)
-    grant(server, "Readers", READ)
-    provider.claims["roles"] = ["Readers"]
-    return server
+    return furnished(start(trusting(sqlite_settings, provider)), provider)
