@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from keyrelay.access import accounts
 from keyrelay.access.claims import ClaimType
 from keyrelay.access.identity_provider import ClaimNames, IdentityProvider
 from keyrelay.access.identity_providers import made
+from keyrelay.audit.chain import SELECT
 from keyrelay.settings import Settings
 from live import SMTP, V1, V2, LiveServer
 from oidc_server import AUDIENCE, OidcServer
@@ -109,3 +111,12 @@ def counted(monkeypatch, owner: Any, name: str) -> list[Any]:
 
     monkeypatch.setattr(owner, name, counting)
     return calls
+
+
+def entries(server, kind: str) -> list[tuple[str, int, str, dict[str, object]]]:
+    """Who did what to what of a kind, and what changed, as the audit trail has it."""
+
+    async def read(node):
+        return [row for row in await node.store.rows(f"{SELECT} ORDER BY id") if row[7] == kind]
+
+    return [(row[5], row[3], row[8], json.loads(row[10])["changes"]) for row in server.run(read)]

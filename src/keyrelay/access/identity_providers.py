@@ -118,12 +118,13 @@ def made(
     scheme: str, *, authority: str, audience: str, display_name: str | None, names: ClaimNames
 ) -> IdentityProvider:
     """A provider of these values, checked. Raises Unsuitable."""
-    title = scheme if display_name is None else display_name
+    name = _checked("The scheme", setting_values.scheme, scheme)
+    title = name if display_name is None else display_name
     if not title.strip() or len(title) > _LONGEST_TITLE or not title.isprintable():
         raise Unsuitable(f"The display name needs 1 to {_LONGEST_TITLE} characters that can be printed.")
     return IdentityProvider(
         id=str(uuid.uuid4()),
-        scheme=_checked("The scheme", setting_values.scheme, scheme),
+        scheme=name,
         display_name=title,
         authority=_checked("The authority", setting_values.authority, authority),
         audience=_checked("The audience", setting_values.audience, audience),
