@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bearing import READ, counted, furnished, grant, register, status, trusting
-from keyrelay.access import discovery, oidc
+from keyrelay.access import discovery, key_sets, oidc
 from keyrelay.access import sign_in as sign_in_module
 from keyrelay.access.signatures import PublicKey
 from keyrelay.network.trust import Trust
@@ -127,12 +127,27 @@ def test_foreign_keys_make_us_look_once_in_ten_seconds(house, provider, clock):
     with ThreadPoolExecutor(10) as pool:
         assert set(pool.map(lambda token: status(house, token), foreign)) <= {401, 429}
     assert provider.looks == 2
-    clock.ahead = 9
+    clock.ahead = 4
     status(house, provider.token(header={"kid": "foreign"}))
     assert provider.looks == 2
     clock.ahead = 11
     status(house, provider.token(header={"kid": "foreign"}))
     assert provider.looks == 3
+
+
+def test_foreign_keys_do_not_keep_good_tokens_waiting_while_the_provider_is_slow(house, provider, monkeypatch):
+    monkeypatch.setattr(key_sets, "_MOST_WAITING", 5)
+    monkeypatch.setattr(sign_in_module, "_WAITING", 10)
+    assert status(house, provider.token()) == 200
+    provider.answers[DISCOVERY] = Answer(wait=3)
+    foreign = [provider.token(header={"kid": f"foreign-{number}"}) for number in range(30)]
+    with ThreadPoolExecutor(30) as pool:
+        answers = [pool.submit(status, house, token) for token in foreign]
+        until(lambda: sum(answer.done() for answer in answers) == 25)
+        began = time.monotonic()
+        assert status(house, provider.token(sub="good")) == 200
+        assert time.monotonic() - began < 1
+    assert {answer.result() for answer in answers} <= {401, 429}
 
 
 def test_the_first_token_does_not_make_us_look_twice(house, provider):

@@ -28,6 +28,7 @@ _RETRY_SECONDS = 60.0  # after a failure, while older keys serve
 _WITHOUT_SECONDS = 10.0  # the same, while there are none
 _LOOK_SECONDS = 10.0  # between two looks for keys that nobody has heard of
 _MOST_SETS = 1000
+_MOST_WAITING = 64  # for a look at one provider: the tokens of others shall not have to wait behind them
 
 _logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class _KeySet:
     looked_at: float = float("-inf")  # when an unknown key last made us ask
     standing: Standing = field(default_factory=Standing)
     asking: asyncio.Task[None] | None = None
+    waiting: int = 0  # for a key that nobody has heard of
 
     def renew(self, keys: tuple[PublicKey, ...] | None, asked_at: float) -> None:
         """Decisions that may stand on a key that is gone end here."""
@@ -89,7 +91,11 @@ class KeySets:
             raise TokenRefused("keys unavailable")
         found = held.named(key_id)
         while not found and key_id is not None and held.asked_at < arrived_at and self._may_look(authority, held):
-            await _done(held)
+            held.waiting += 1
+            try:
+                await _done(held)
+            finally:
+                held.waiting -= 1
             found = held.named(key_id)
         if not found:
             raise TokenRefused("no key id" if key_id is None else "unknown key")
@@ -114,7 +120,7 @@ class KeySets:
         if held.asking is None and now - held.looked_at >= _LOOK_SECONDS:
             held.looked_at = now
             self._begin(authority, held)
-        return held.asking is not None
+        return held.asking is not None and held.waiting < _MOST_WAITING
 
     def _begin(self, authority: str, held: _KeySet) -> None:
         if held.asking is None:
