@@ -11,15 +11,15 @@ import pytest
 from bearing import PROBE, READ, ask, entries, held, status, who
 from keyrelay.access import sign_in as sign_in_module
 from keyrelay.access.api_tokens import ApiTokens
-from keyrelay.audit.acting import acting_as
+from keyrelay.audit.acting import act_as
 from keyrelay.audit.model import Actor
 from keyrelay.errors import InUse, NameTaken, UnknownName, Unsuitable
 
 
 def create(server, name="deploy", permissions=(READ,), expires_at=None) -> str:
     async def work(node) -> str:
-        with acting_as(Actor("jo (command line)")):
-            _, text = await ApiTokens(node.store, node.journal).create(name, permissions, expires_at)
+        act_as(Actor("jo (command line)"))
+        _, text = await ApiTokens(node.store, node.journal).create(name, permissions, expires_at)
         return text.reveal()
 
     return server.run(work)
@@ -27,8 +27,8 @@ def create(server, name="deploy", permissions=(READ,), expires_at=None) -> str:
 
 def revoke(server, name="deploy") -> None:
     async def work(node) -> None:
-        with acting_as(Actor("jo (command line)")):
-            await ApiTokens(node.store, node.journal).revoke(name)
+        act_as(Actor("jo (command line)"))
+        await ApiTokens(node.store, node.journal).revoke(name)
 
     server.run(work)
 

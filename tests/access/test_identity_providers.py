@@ -10,7 +10,7 @@ from bearing import entries, grant, register
 from keyrelay import settings
 from keyrelay.access.identity_provider import ClaimNames
 from keyrelay.access.identity_providers import made
-from keyrelay.audit.acting import acting_as
+from keyrelay.audit.acting import act_as
 from keyrelay.audit.model import Actor
 from keyrelay.errors import InUse, NameTaken, SettingsInvalid, UnknownName, Unsuitable
 
@@ -169,12 +169,12 @@ def test_authority_and_audience_belong_together():
 def test_every_change_of_an_identity_provider_is_in_the_audit_trail(server):
     async def work(node) -> None:
         keeper = node.identity_providers
-        with acting_as(Actor("jo")):
-            await keeper.add(new(title="Entra"))
-            await keeper.disable("entra")
-            await keeper.disable("entra")  # changes nothing
-            await keeper.enable("Entra")
-            await keeper.remove("ENTRA")
+        act_as(Actor("jo"))
+        await keeper.add(new(title="Entra"))
+        await keeper.disable("entra")
+        await keeper.disable("entra")  # changes nothing
+        await keeper.enable("Entra")
+        await keeper.remove("ENTRA")
 
     server.run(work)
     added, disabled, enabled, removed = entries(server, "IdentityProvider")
