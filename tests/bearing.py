@@ -78,7 +78,7 @@ def ask(
 ) -> httpx2.Response:
     """``address``: which of those of this machine to ask from."""
     headers = (V1 if path != SMTP else V2) | {"authorization": f"Bearer {token}".strip().encode("latin-1")}
-    transport = httpx2.HTTPTransport(local_address=address)
+    transport = httpx2.HTTPTransport(local_address=address, verify=False)  # plain http, and quicker so
     with httpx2.Client(base_url=server.url, headers=headers, transport=transport, timeout=30) as client:
         return client.request(method, path, **more)
 

@@ -291,6 +291,6 @@ def test_our_own_api_answers_alike(house):
 def test_bad_tokens_use_up_the_allowance_of_their_address_and_good_ones_get_in(house, provider):
     answers = [ask(house, f"x.y.{number}") for number in range(40)]
     assert {answer.status_code for answer in answers} == {401, 429}
-    assert answers[-1].status_code == 429
-    assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+    waits = [int(answer.headers["retry-after"]) for answer in answers if answer.status_code == 429]
+    assert 1 <= min(waits) <= max(waits) <= 60
     assert status(house, provider.token()) == 200

@@ -18,8 +18,11 @@ from live import LiveServer, settings_for
 from oidc_server import OidcServer, rsa_key
 from token_server import Answer
 
-NOW = int(time.time())
 STRANGER = rsa_key(50)
+
+
+def now() -> int:
+    return int(time.time())
 
 
 @pytest.fixture
@@ -88,18 +91,18 @@ FOREST = {
     "no audience": ("audience", lambda p: p.token(aud=None)),
     "an audience that is an object": ("audience", lambda p: p.token(aud={"api://keyrelay": 1})),
     "audiences that are none": ("audience", lambda p: p.token(aud=[["api://keyrelay"], {}, 1, None])),
-    "expired": ("expired", lambda p: p.token(exp=NOW - 61)),
+    "expired": ("expired", lambda p: p.token(exp=now() - 61)),
     "expired long ago": ("expired", lambda p: p.token(exp=0)),
     "no end": ("claims", lambda p: p.token(exp=None)),
-    "an end that is text": ("claims", lambda p: p.token(exp=str(NOW + 600))),
+    "an end that is text": ("claims", lambda p: p.token(exp=str(now() + 600))),
     "an end that is true": ("claims", lambda p: p.token(exp=True)),
-    "an end that is a list": ("claims", lambda p: p.token(exp=[NOW + 600])),
+    "an end that is a list": ("claims", lambda p: p.token(exp=[now() + 600])),
     "an end without an end": ("malformed", lambda p: _with_claims(p, '{"exp": 1e999}')),
     "an end that is no number": ("malformed", lambda p: _with_claims(p, '{"exp": NaN}')),
     "an end of many digits": ("claims", lambda p: p.token(exp=10**400)),
     "an end of too many digits": ("malformed", lambda p: _with_claims(p, '{"exp": ' + "9" * 5000 + "}")),
-    "not yet valid": ("not yet valid", lambda p: p.token(nbf=NOW + 120)),
-    "issued in the future": ("not yet valid", lambda p: p.token(iat=NOW + 120)),
+    "not yet valid": ("not yet valid", lambda p: p.token(nbf=now() + 120)),
+    "issued in the future": ("not yet valid", lambda p: p.token(iat=now() + 120)),
     "a beginning that is text": ("claims", lambda p: p.token(nbf="now")),
     "a foreign key": ("unknown key", lambda p: p.token(header={"kid": "other"}, key=STRANGER)),
     "a path as a key": ("unknown key", lambda p: p.token(header={"kid": "../../../../etc/passwd"}, key=STRANGER)),
@@ -189,8 +192,8 @@ def test_each_is_refused_for_its_reason(forest, reasons, tree):
 
 def test_what_is_only_odd_is_accepted(house, provider):
     odd = {
-        "a minute of skew": provider.token(exp=NOW - 1, nbf=NOW + 30, iat=NOW + 30),
-        "broken seconds": provider.token(exp=NOW + 600.5, nbf=NOW - 0.5),
+        "a minute of skew": provider.token(exp=now() - 1, nbf=now() + 30, iat=now() + 30),
+        "broken seconds": provider.token(exp=now() + 600.5, nbf=now() - 0.5),
         "several audiences": provider.token(aud=["api://other", "api://keyrelay"]),
         "an access token by its type": provider.token(header={"typ": "at+JWT"}),
         "no type": provider.token(header={"typ": None}),
