@@ -192,7 +192,7 @@ class TokenServer:
             request = await self._read(first, reader)
             self.requests.append(request)
             answer = self.answer(request) if callable(self.answer) else self.answer
-            if request.refusal is not None:
+            if request.refusal is not None and request.method == "POST":  # what is published is for everybody
                 answer = refused(401, "invalid_client", request.refusal)
         await asyncio.sleep(answer.wait)
         writer.write(answer.octets()[: answer.cut])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from keyrelay.errors import CannotListen, PlainHttpRefused, PortInUse, TlsUnusable
+from keyrelay.setting_values import is_loopback
 from keyrelay.settings import Settings
 
 _BACKLOG = 2048
@@ -93,12 +93,3 @@ def _certificate(chosen: Settings) -> tuple[Path, Path]:
             f"The certificate {certificate} with key {key} cannot be used: {problem.strerror}."
         ) from problem
     return certificate, key
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

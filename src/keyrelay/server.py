@@ -18,6 +18,9 @@ from starlette.types import Receive, Scope, Send
 
 from keyrelay import listening, log, settings
 from keyrelay.access import accounts
+from keyrelay.access.bearer import Bearers
+from keyrelay.access.identity_provider import configured
+from keyrelay.access.identity_providers import IdentityProviderKeeper
 from keyrelay.access.passwords import make_password
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
@@ -61,6 +64,7 @@ class Node:
     journal: Journal
     keeper: ProfileKeeper
     providers: ProviderKeeper
+    identity_providers: IdentityProviderKeeper
     first_password: SecretText | None
 
     @classmethod
@@ -85,14 +89,15 @@ class Node:
         """A node on what is open already. ``password``: see ``first_password``."""
         providers = ProviderKeeper(store, keyring, backends(store, keyring), journal)
         keeper = ProfileKeeper(store, keyring, providers.confirm, journal, secrets_kept=settings.history_secrets)
-        return cls(settings, store, keyring, journal, keeper, providers, password)
+        identity_providers = IdentityProviderKeeper(store, journal, configured(settings))
+        return cls(settings, store, keyring, journal, keeper, providers, identity_providers, password)
 
     def application(self) -> Application:
         from keyrelay.api.app import Application
         from keyrelay.api.operations import Services
 
         rules = Rules(allow_insecure_sign_in=self.settings.allow_insecure_sign_in)
-        sign_in = SignIn(self.store, Throttle())
+        sign_in = SignIn(self.store, Throttle(), self.bearers)
         turnstile = Turnstile(at_once=self.settings.tests_at_once, per_minute=self.settings.tests_per_minute)
         return Application(
             Services(
@@ -108,6 +113,11 @@ class Node:
                 lambda: self.outbox,
             )
         )
+
+    @cached_property
+    def bearers(self) -> Bearers:
+        """What looks at tokens that callers sign in with."""
+        return Bearers(self.store, self.identity_providers, _trust(self.settings).for_http)
 
     @cached_property
     def vaults(self) -> Vaults:
@@ -168,6 +178,8 @@ class Node:
             await self.diagnoses.close()
         if "vaults" in self.__dict__:
             await self.vaults.close()
+        if "bearers" in self.__dict__:
+            await self.bearers.close()
         await self.store.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 PREFIX = "KEYRELAY_"
@@ -62,6 +63,63 @@ def database_url(text: str) -> str:
     elif scheme not in {"postgresql", "postgres"}:
         raise ValueError("must begin with sqlite:/// or postgresql://")
     return text
+
+
+def authority(text: str) -> str:
+    """The issuer of an OpenID Connect provider (OpenID Connect Discovery 1.0 section 3)."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or len(text) > 1024 or re.search(r"[^!-~]|[?#@\\\\]", text):  # noqa: PLR2004 - longer than any
+        raise ValueError("must be a URL such as https://login.example.org/tenant, without user, query and fragment")
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+        raise ValueError("must begin with https://; http:// is for this machine alone")
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to this host stays on this machine."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def audience(text: str) -> str:
+    if not re.fullmatch(r"[!-~]{1,512}", text):
+        raise ValueError("must be 1 to 512 visible characters, such as api://keyrelay")
+    return text
+
+
+# What names of local users, of API tokens and of those on the command line begin with.
+_TAKEN_SCHEMES = {"keyrelay", "token", "cli"}
+
+
+def scheme(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text, re.ASCII) or text.lower() in _TAKEN_SCHEMES:
+        raise ValueError(
+            "must be 1 to 64 letters, digits, dots, dashes and underscores, and not keyrelay, token or cli"
+        )
+    return text
+
+
+def claim_names(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What stands in which claims, as in ``roles=roles,realm_access.roles groups=groups``."""
+    pairs = [(what, tuple(claims.split(","))) for what, _, claims in (word.partition("=") for word in text.split())]
+    known = {"name", "roles", "groups", "subject", "client_id", "oid"}
+    named = [name for _, claims in pairs for name in claims]
+    if (
+        {what for what, _ in pairs} - known
+        or len({what for what, _ in pairs}) < len(pairs)
+        or not all(re.fullmatch(r"[!-+\--~]{1,256}", name) for name in named)
+        or len(named) > 60  # noqa: PLR2004 - more than anybody needs
+    ):
+        raise ValueError(
+            "must say where name, roles, groups, subject, client_id and oid stand: roles=realm_access.roles"
+        )
+    return tuple(pairs)
 
 
 def hello_name(text: str) -> str:

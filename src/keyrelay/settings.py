@@ -108,7 +108,8 @@ class Settings:
         default_text="no",
     )
     ca_bundle: Path | None = _setting(
-        "PEM file with authorities to trust beside the system's: for the relay, the token endpoint and vaults.",
+        "PEM file with authorities to trust beside the system's: for the relay, the token endpoint, vaults and "
+        "identity providers.",
         Path,
         None,
     )
@@ -167,6 +168,30 @@ class Settings:
         "`SMTP_`.",
         values.variable_prefix,
         None,
+    )
+    oidc_authority: str | None = _setting(
+        "An OpenID Connect provider whose tokens are accepted: its issuer, letter by letter. Further ones are added "
+        "with `keyrelay idp add`.",
+        values.authority,
+        None,
+    )
+    oidc_audience: str | None = _setting(
+        "Whom the tokens of that provider have to be for (`aud`); belongs to KEYRELAY_OIDC_AUTHORITY.",
+        values.audience,
+        None,
+    )
+    oidc_scheme: str = _setting(
+        "What that provider is called in claims of roles, and before the names of its users. One of the same name that "
+        "`keyrelay idp add` has kept is not asked meanwhile.",
+        values.scheme,
+        "oidc",
+    )
+    oidc_claims: tuple[tuple[str, tuple[str, ...]], ...] = _setting(
+        "In which claims of those tokens it stands who somebody is, where that differs from the default.",
+        values.claim_names,
+        (),
+        default_text="name=preferred_username,sub roles=roles groups=groups subject=sub client_id=azp,client_id,appid "
+        "oid=oid",
     )
     worker: bool = _setting(
         "Send the messages of the outbox in the server itself. With `no`, some `keyrelay worker` has to.",
@@ -344,18 +369,19 @@ def examined(environ: Mapping[str, str]) -> tuple[Settings, tuple[Problem, ...]]
         for name in sorted(environ)
         if name.startswith(PREFIX) and name not in known
     )
-    problems.extend(_contradictions(read_values))
+    problems.extend(_disagreements(read_values))
     return Settings(**read_values), tuple(problems)
 
 
-def _contradictions(read_values: Mapping[str, Any]) -> Iterator[Problem]:
-    if (read_values.get("tls_cert") is None) != (read_values.get("tls_key") is None):
-        yield Problem("KEYRELAY_TLS_CERT", "and KEYRELAY_TLS_KEY belong together")
-    if read_values.get("relay_client_key") is not None and read_values.get("relay_client_cert") is None:
-        yield Problem("KEYRELAY_RELAY_CLIENT_KEY", "needs KEYRELAY_RELAY_CLIENT_CERT")
-    if read_values.get("vault_client_key") is not None and read_values.get("vault_client_cert") is None:
-        yield Problem("KEYRELAY_VAULT_CLIENT_KEY", "needs KEYRELAY_VAULT_CLIENT_CERT")
-    if read_values.get("self_signed") and read_values.get("tls_cert") is not None:
+def _disagreements(given: Mapping[str, Any]) -> Iterator[Problem]:
+    """What cannot be set together, or alone."""
+    for one, other in (("tls_cert", "tls_key"), ("oidc_authority", "oidc_audience")):
+        if (given.get(one) is None) != (given.get(other) is None):
+            yield Problem(PREFIX + one.upper(), f"and {PREFIX}{other.upper()} belong together")
+    for key, certificate in (("relay_client_key", "relay_client_cert"), ("vault_client_key", "vault_client_cert")):
+        if given.get(key) is not None and given.get(certificate) is None:
+            yield Problem(PREFIX + key.upper(), f"needs {PREFIX}{certificate.upper()}")
+    if given.get("self_signed") and given.get("tls_cert") is not None:
         yield Problem("KEYRELAY_SELF_SIGNED", "and KEYRELAY_TLS_CERT exclude each other")
 
 

@@ -15,8 +15,13 @@ from keyrelay.api.problems import SHOWN
 ROOT = Path(__file__).parents[2]
 REFERENCE = Path("docs", "reference")
 
-# Users and roles are managed on the command line alone; the API gets them with its own endpoints for that.
-ON_THE_COMMAND_LINE_ONLY = {errors.NameTaken, errors.Unsuitable, errors.LastAdministrator}
+# Users, roles and identity providers are managed on the command line alone; the API gets them with its own endpoints.
+ON_THE_COMMAND_LINE_ONLY = {
+    errors.NameTaken,
+    errors.Unsuitable,
+    errors.LastAdministrator,
+    errors.IdentityProviderUnusable,
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""Signing in: one argon2 check per credential, remembered until accounts change.
+"""Signing in: one argon2 check per credential and one look at each token, remembered until accounts change.
 
 What is remembered is a keyed hash of the whole header; the key lives and dies with this process. A change to any
-account or role, on any node, ends every memory (the topic ``access``).
+account, role, token or identity provider, on any node, ends every memory (the topic ``access``). What a token has
+brought is not remembered beyond its own end, nor beyond that of the key that signed it (docs/decisions/0023).
 """
 
 from __future__ import annotations
@@ -9,17 +10,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
+from collections.abc import Callable, Coroutine
 from hashlib import blake2b
+from typing import Any, Never
 
 from keyrelay.access import accounts
+from keyrelay.access.admission import Admission, TokenRefused
+from keyrelay.access.bearer import Bearers
 from keyrelay.access.identity import Credentials, Identity, basic_credentials
 from keyrelay.access.passwords import PasswordChecker
 from keyrelay.access.throttle import Throttle
+from keyrelay.access.token_text import bearer_token
 from keyrelay.errors import SignInRequired, TooManyAttempts
 from keyrelay.store.model import Store
 
 _REMEMBERED = 4096
 _WAITING = 512
+_TRIES = 3  # when access changes while a token is looked at
+
+_Check = Callable[[], Coroutine[Any, Any, Identity]]
 
 _logger = logging.getLogger(__name__)
 
@@ -27,16 +37,21 @@ _logger = logging.getLogger(__name__)
 class SignIn:
     """Turns an Authorization header into an Identity."""
 
-    def __init__(self, store: Store, throttle: Throttle) -> None:
+    def __init__(self, store: Store, throttle: Throttle, bearers: Bearers) -> None:
         self._store = store
         self._throttle = throttle
+        self._bearers = bearers
         self._passwords = PasswordChecker()
         self._key = os.urandom(32)
         self._remembered: dict[bytes, Identity] = {}
+        # Apart, because these have to be asked what time it is.
+        self._admitted: dict[bytes, Admission] = {}
         self._mark = -1
         self._turn = asyncio.Lock()
-        # A hundred requests that arrive with the same new header share one check.
+        # A hundred requests that arrive with the same new header share one check. Tokens have a waiting room of their
+        # own: some of them wait for an identity provider.
         self._under_way: dict[bytes, asyncio.Task[Identity]] = {}
+        self._tokens_under_way: dict[bytes, asyncio.Task[Identity]] = {}
 
     def remembered(self, header: bytes) -> Identity | None:
         """The identity of a header that was checked before, if nothing about access has changed since.
@@ -45,9 +60,14 @@ class SignIn:
         """
         if self._store.marks["access"] != self._mark:
             self._remembered = {}
+            self._admitted = {}
             self._mark = self._store.marks["access"]
             return None
-        return self._remembered.get(blake2b(header, key=self._key, digest_size=16).digest())
+        digest = blake2b(header, key=self._key, digest_size=16).digest()
+        identity = self._remembered.get(digest)
+        if identity is None and (admission := self._admitted.get(digest)) is not None and _holds(admission):
+            return admission.identity
+        return identity
 
     async def identify(self, header: bytes | None, address: str) -> Identity:
         """Check a header sent from ``address``. Raises SignInRequired or TooManyAttempts."""
@@ -56,19 +76,28 @@ class SignIn:
         self._store.look()
         if (identity := self.remembered(header)) is not None:
             return identity
-        credentials = basic_credentials(header)
-        if credentials is None:
-            raise SignInRequired("The Authorization header is not one that keyrelay understands.")
+        if (credentials := basic_credentials(header)) is not None:
+            check: _Check = lambda: self._check(header, credentials, address)  # noqa: E731 - one of two
+            return await self._shared(self._under_way, header, address, check)
+        if (token := bearer_token(header)) is not None:
+            return await self._shared(
+                self._tokens_under_way, header, address, lambda: self._check_token(header, token, address)
+            )
+        raise SignInRequired("The Authorization header is not one that keyrelay understands.")
+
+    async def _shared(
+        self, under_way: dict[bytes, asyncio.Task[Identity]], header: bytes, address: str, check: _Check
+    ) -> Identity:
         # With the mark, because a check that began before access changed may still find the old password right.
         origin = f"{self._mark} {address} ".encode()
         key = blake2b(origin + header, key=self._key, digest_size=16).digest()
-        task = self._under_way.get(key)
+        task = under_way.get(key)
         if task is None:
-            if len(self._under_way) >= _WAITING:
+            if len(under_way) >= _WAITING:
                 raise TooManyAttempts("Too many sign-ins are waiting to be checked.", retry_after=2)
-            task = asyncio.create_task(self._check(header, credentials, address), name="keyrelay-sign-in")
-            self._under_way[key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+            task = asyncio.create_task(check(), name="keyrelay-sign-in")
+            under_way[key] = task
+            task.add_done_callback(lambda _: under_way.pop(key, None))
         return await asyncio.shield(task)
 
     async def _check(self, header: bytes, credentials: Credentials, address: str) -> Identity:
@@ -99,3 +128,44 @@ class SignIn:
                 self._remembered.clear()
             self._remembered[blake2b(header, key=self._key, digest_size=16).digest()] = identity
         return identity
+
+    async def _check_token(self, header: bytes, token: str, address: str) -> Identity:
+        for _ in range(_TRIES):
+            self._store.look()
+            mark = self._store.marks["access"]
+            try:
+                admission = await self._bearers.admit(token)
+            except TokenRefused as refused:
+                self._refuse(refused, address)
+            self._store.look()
+            if mark == self._store.marks["access"]:
+                break
+        else:
+            raise SignInRequired("Access was changed while the token was checked.", remedy="Try again.")
+        if mark == self._mark and _holds(admission):
+            if len(self._admitted) >= _REMEMBERED:
+                self._admitted = {key: other for key, other in self._admitted.items() if _holds(other)}
+            if len(self._admitted) >= _REMEMBERED:
+                self._admitted.clear()
+            self._admitted[blake2b(header, key=self._key, digest_size=16).digest()] = admission
+        return admission.identity
+
+    def _refuse(self, refused: TokenRefused, address: str) -> Never:
+        """Count it against the address, whoever the token says it is about; the log tells why, and the answer does not.
+
+        Afterwards, because nobody guesses a signature: what is slowed down is the noise.
+        """
+        # No user of HTTP Basic can have a colon in the name (RFC 7617).
+        if refused.is_a_guess and (seconds := self._throttle.take(f"bearer:{address}", address)) > 0:
+            raise TooManyAttempts("Sign-in has failed too often.", retry_after=seconds) from None
+        facts = {"reason": refused.reason, **refused.facts, "address": address}
+        _logger.warning("token refused", extra={"facts": facts})
+        raise SignInRequired(
+            "The token is not accepted.",
+            remedy="Get a new token from a provider that keyrelay knows; its log says why this one is refused.",
+            token_sent=True,
+        ) from None
+
+
+def _holds(admission: Admission) -> bool:
+    return not admission.standing.over and time.time() < admission.until

@@ -102,7 +102,12 @@ def own_answer(error: errors.KeyrelayError, name: Naming) -> Answer:
 def _headers(error: errors.KeyrelayError) -> tuple[tuple[bytes, bytes], ...]:
     match error:
         case errors.SignInRequired():
-            return ((b"www-authenticate", b'Basic realm="keyrelay", charset="UTF-8"'),)
+            # RFC 6750 section 3: what kind of error, but only to those who have sent a token.
+            bearer = b'Bearer realm="keyrelay"' + b', error="invalid_token"' * error.token_sent
+            return (
+                (b"www-authenticate", b'Basic realm="keyrelay", charset="UTF-8"'),
+                (b"www-authenticate", bearer),
+            )
         case errors.MethodNotAllowed():
             return ((b"allow", ", ".join(error.allowed).encode()),)
         case errors.TooManyAttempts() | errors.TooManyTests() | errors.TooManyListeners():

@@ -54,6 +54,8 @@ app.command(
 )
 app.command("keyrelay.cli.user:app", name="user", help="Local users: who may sign in.")
 app.command("keyrelay.cli.role:app", name="role", help="Roles: named sets of permissions, held by users.")
+app.command("keyrelay.cli.idp:app", name="idp", help="Identity providers: whose tokens are accepted.")
+app.command("keyrelay.cli.token:app", name="token", help="Tokens for machines, in place of a password.")
 app.command(
     "keyrelay.cli.chaos_relay:chaos_relay",
     name="chaos-relay",

@@ -30,7 +30,7 @@ def doctor(*, offline: bool = False, json: AsJson = False) -> None:
     Parameters
     ----------
     offline
-        Connect to no relay and no vault.
+        Connect to no relay, no vault and no identity provider.
     json
         Print JSON.
     """
@@ -52,7 +52,7 @@ def support_bundle(file: Path | None = None, *, offline: bool = False) -> None:
     file
         The file to write, which must not be there yet. The default is keyrelay-support-TIME.zip in this directory.
     offline
-        Connect to no relay and no vault.
+        Connect to no relay, no vault and no identity provider.
     """
     log.start("error", "text")
     chosen = file or Path(f"keyrelay-support-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip")

@@ -24,7 +24,7 @@ from keyrelay.server import Node
 Result = TypeVar("Result")
 
 # Columns that say nothing any more when they are cut.
-_WHOLE = {"Revision", "When", "Changed", "User", "Role", "Type", "Id", "Provider", "Entry"}
+_WHOLE = {"Revision", "When", "Changed", "User", "Role", "Type", "Id", "Provider", "Entry", "Scheme", "Token"}
 
 AsJson = Annotated[bool, Parameter(name="--json")]
 InputFile = Annotated[Path, Parameter(allow_leading_hyphen=True)]  # - is standard input

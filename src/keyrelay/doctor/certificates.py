@@ -10,11 +10,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from keyrelay import listening, self_signed
+from keyrelay import self_signed
 from keyrelay.aside import aside
 from keyrelay.doctor.case import Case
 from keyrelay.doctor.model import Finding, failure, ok, warning
-from keyrelay.setting_values import PREFIX
+from keyrelay.setting_values import PREFIX, is_loopback
 from keyrelay.settings import Settings
 
 _SOON, _NOW = 60, 7  # days
@@ -192,7 +192,7 @@ def _names_host(names: list[str], host: str) -> bool:
         anywhere = ipaddress.ip_address(host).is_unspecified
     except ValueError:
         anywhere = False
-    if anywhere or listening.is_loopback(host):
+    if anywhere or is_loopback(host):
         return True
     wild = "*." + host.partition(".")[2]
     return any(name.lower() in {host.lower(), wild.lower()} for name in names)

@@ -10,6 +10,7 @@ from keyrelay.doctor import (
     configuration,
     database,
     files,
+    identities,
     keys,
     outbox,
     people,
@@ -65,6 +66,13 @@ CHECKS: tuple[Check, ...] = (
     # People.
     Check("administrator", "somebody with a password here may do everything", people.administrator, "data"),
     Check("users", "every user has a role", people.roleless, "data"),
+    Check(
+        "identity-providers",
+        "those enabled give the keys that sign tokens",
+        identities.providers,
+        "data",
+        15.0,
+    ),
     Check(
         "audit-trail", "the head of the audit trail is sealed, and the newest entries are whole", trail.trail, "keys"
     ),

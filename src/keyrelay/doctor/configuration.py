@@ -9,7 +9,7 @@ from keyrelay.aside import aside
 from keyrelay.doctor.case import Case
 from keyrelay.doctor.model import Finding, failure, ok, warning
 from keyrelay.errors import CannotListen, PortInUse
-from keyrelay.setting_values import PREFIX
+from keyrelay.setting_values import PREFIX, is_loopback
 from keyrelay.settings import Settings
 
 _HOUR = 3600
@@ -65,7 +65,7 @@ def _weaknesses(chosen: Settings) -> list[str]:
     http = f"{PREFIX}ALLOW_PLAIN_HTTP lets passwords of callers cross a network readable by anyone on it"
     metrics = f"{PREFIX}OPEN_METRICS shows /metrics to everybody"
     database = f"the address in {PREFIX}DATABASE_URL has no sslmode=verify-full, and its host is another machine"
-    open_http = chosen.allow_plain_http and not (listening.is_loopback(chosen.host) or listening.speaks_tls(chosen))
+    open_http = chosen.allow_plain_http and not (is_loopback(chosen.host) or listening.speaks_tls(chosen))
     return [
         told
         for holds, told in (
@@ -88,7 +88,7 @@ def _trusts_any_database(chosen: Settings) -> bool:
     places = parts.netloc.rpartition("@")[2].split(",")
     hosts = [urlsplit(f"//{place}").hostname or "" for place in places]
     # Without a host, or with a path in its place, it is a socket of this machine.
-    return any(host and "%2f" not in host.lower() and not listening.is_loopback(host) for host in hosts)
+    return any(host and "%2f" not in host.lower() and not is_loopback(host) for host in hosts)
 
 
 async def port(case: Case) -> Finding:
@@ -109,7 +109,7 @@ async def address(case: Case) -> Finding:
     chosen = case.settings
     if listening.speaks_tls(chosen):
         return ok(f"keyrelay serve speaks https on {chosen.host}.")
-    if listening.is_loopback(chosen.host):
+    if is_loopback(chosen.host):
         return ok(f"keyrelay serve speaks http on {chosen.host}, to this machine alone.")
     if chosen.allow_plain_http:
         return ok(f"keyrelay serve speaks http on {chosen.host}, as {PREFIX}ALLOW_PLAIN_HTTP says.")

@@ -47,6 +47,7 @@ from keyrelay.errors.starting import (
     TrustUnusable,
 )
 from keyrelay.errors.working import (
+    IdentityProviderUnusable,
     InUse,
     KeyUnknown,
     LastAdministrator,
@@ -74,6 +75,7 @@ __all__ = [
     "DatabaseUnreachable",
     "HeadTooLarge",
     "HeaderRequired",
+    "IdentityProviderUnusable",
     "InUse",
     "KeyReused",
     "KeyUnknown",

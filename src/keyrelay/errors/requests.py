@@ -143,17 +143,24 @@ class KeyReused(KeyrelayError):
 
 
 class SignInRequired(KeyrelayError):
-    """No credentials, or credentials that are not right."""
+    """No credentials, or credentials that are not right.
+
+    What is wrong with a token is told in the log alone.
+    """
 
     code = "sign_in_required"
-    remedy = "Sign in with a user name and password (HTTP Basic)."
+    remedy = "Sign in with a user name and password (HTTP Basic), or with a token (Bearer)."
+
+    def __init__(self, message: str, *, remedy: str | None = None, token_sent: bool = False) -> None:
+        super().__init__(message, remedy=remedy)
+        self.token_sent = token_sent
 
 
 class NoRole(KeyrelayError):
     """The identity is known and holds no role at all."""
 
     code = "no_role"
-    remedy = "Ask an administrator for a role: keyrelay role grant ROLE USER."
+    remedy = "Ask an administrator for a role: keyrelay role grant ROLE USER, or a role with a claim of the token."
 
 
 class PermissionMissing(KeyrelayError):

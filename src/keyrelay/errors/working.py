@@ -69,6 +69,13 @@ class Unsuitable(KeyrelayError):
     remedy = "Choose one that fits what the message asks for."
 
 
+class IdentityProviderUnusable(KeyrelayError):
+    """The keys of an identity provider cannot be had, so that none of its tokens could be checked."""
+
+    code = "identity_provider_unusable"
+    remedy = "Correct the authority; or add the provider with --unchecked, if it is only away."
+
+
 class LastAdministrator(KeyrelayError):
     """The change would leave nobody who may do everything."""
 

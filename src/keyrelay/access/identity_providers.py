@@ -1,0 +1,166 @@
+"""Keeping identity providers: those added here, and the one that the settings name."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+from keyrelay import setting_values
+from keyrelay.access import identity_provider
+from keyrelay.access.identity_provider import ClaimNames, IdentityProvider, told
+from keyrelay.audit.journal import Journal
+from keyrelay.audit.model import Category, Deed, Kind, Operation
+from keyrelay.errors import InUse, NameTaken, UnknownName, Unsuitable
+from keyrelay.store.model import Change, Reader, Store
+
+_MOST = 100
+_LONGEST_TITLE = 128
+_SELECT = "SELECT id, scheme, document FROM identity_provider"
+
+
+class IdentityProviderKeeper:
+    """The one place that reads and writes identity providers. ``configured``: the one of the settings."""
+
+    def __init__(self, store: Store, journal: Journal, configured: IdentityProvider | None = None) -> None:
+        self._store = store
+        self._journal = journal
+        self._configured = configured
+        self._loading = asyncio.Lock()
+        self._loaded: tuple[IdentityProvider, ...] = ()
+        self._mark = -1
+
+    async def all(self) -> tuple[IdentityProvider, ...]:
+        """Those there are now, by scheme; from memory unless access has changed."""
+        self._store.look()
+        if self._store.marks["access"] != self._mark:
+            async with self._loading:
+                while (mark := self._store.marks["access"]) != self._mark:
+                    self._loaded = tuple(await self._read(self._store))
+                    self._mark = mark
+        return self._loaded
+
+    async def add(self, provider: IdentityProvider) -> IdentityProvider:
+        """Keep a new provider (``made``). Raises NameTaken, or InUse when there are as many as may be."""
+        async with self._store.change("access") as change:
+            known = await self._read(change)
+            _require_free(provider, known)
+            if len(known) >= _MOST:
+                raise InUse(f"There are {_MOST} identity providers already.", remedy="Remove those not needed.")
+            await change.run(
+                "INSERT INTO identity_provider (id, scheme, document) VALUES ($1, $2, $3)",
+                *(provider.id, provider.scheme, identity_provider.document(provider)),
+            )
+            await self._journal.write(change, _deed(Operation.CREATED, provider, **told(provider)))
+        return provider
+
+    async def disable(self, scheme: str) -> IdentityProvider:
+        """Nobody signs in with its tokens any more, from now on. Raises UnknownName or Unsuitable."""
+        return await self._switch(scheme, enabled=False)
+
+    async def enable(self, scheme: str) -> IdentityProvider:
+        """Raises UnknownName or Unsuitable."""
+        return await self._switch(scheme, enabled=True)
+
+    async def remove(self, scheme: str) -> IdentityProvider:
+        """Raises UnknownName, Unsuitable, or InUse while roles have claims of it.
+
+        Otherwise these would be claims of whoever gets the name next.
+        """
+        async with self._store.change("access") as change:
+            provider = await self._kept(change, scheme)
+            ((claims,),) = await change.rows("SELECT COUNT(*) FROM claim WHERE scheme = $1", provider.scheme)
+            if claims:
+                raise InUse(
+                    f"There are claims of {provider.scheme}: {claims}.",
+                    remedy="Delete these claims first, or disable the provider.",
+                )
+            await change.run("DELETE FROM identity_provider WHERE id = $1", provider.id)
+            await self._journal.write(change, _deed(Operation.DELETED, provider))
+        return provider
+
+    async def _switch(self, scheme: str, *, enabled: bool) -> IdentityProvider:
+        async with self._store.change("access") as change:
+            provider = await self._kept(change, scheme)
+            if provider.enabled is enabled:
+                return provider
+            switched = replace(provider, enabled=enabled)
+            await change.run(
+                "UPDATE identity_provider SET document = $1 WHERE id = $2",
+                *(identity_provider.document(switched), provider.id),
+            )
+            changed = {"before": provider.enabled, "after": enabled}
+            await self._journal.write(change, _deed(Operation.UPDATED, switched, enabled=changed))
+        return switched
+
+    async def _kept(self, change: Change, scheme: str) -> IdentityProvider:
+        for provider in await self._read(change):
+            if provider.scheme.lower() == scheme.lower():
+                if provider.from_settings:
+                    raise Unsuitable(
+                        f"The identity provider {provider.scheme} comes from the settings.",
+                        remedy="Change or take away KEYRELAY_OIDC_AUTHORITY, and restart every node.",
+                    )
+                return provider
+        raise UnknownName(f"There is no identity provider {scheme}.", remedy="List them: keyrelay idp list.")
+
+    async def _read(self, reader: Reader) -> list[IdentityProvider]:
+        kept = [identity_provider.read(*row) for row in await reader.rows(_SELECT)]
+        if (first := self._configured) is not None:
+            # What one name and one kind of token meant would otherwise depend on which of the two is looked at.
+            kept = [one for one in kept if one.scheme.lower() != first.scheme.lower() and not _same_tokens(one, first)]
+            kept.append(first)
+        return sorted(kept, key=lambda provider: provider.scheme.lower())
+
+
+def made(
+    scheme: str, *, authority: str, audience: str, display_name: str | None, names: ClaimNames
+) -> IdentityProvider:
+    """A provider of these values, checked. Raises Unsuitable."""
+    name = _checked("The scheme", setting_values.scheme, scheme)
+    title = name if display_name is None else display_name
+    if not title.strip() or len(title) > _LONGEST_TITLE or not title.isprintable():
+        raise Unsuitable(f"The display name needs 1 to {_LONGEST_TITLE} characters that can be printed.")
+    return IdentityProvider(
+        id=str(uuid.uuid4()),
+        scheme=name,
+        display_name=title,
+        authority=_checked("The authority", setting_values.authority, authority),
+        audience=_checked("The audience", setting_values.audience, audience),
+        names=names,
+    )
+
+
+def _checked(what: str, parse: Callable[[str], str], text: str) -> str:
+    try:
+        return parse(text)
+    except ValueError as problem:
+        raise Unsuitable(f"{what} {problem}.") from None
+
+
+def _require_free(provider: IdentityProvider, known: list[IdentityProvider]) -> None:
+    for other in known:
+        if other.scheme.lower() == provider.scheme.lower():
+            raise NameTaken(f"There is an identity provider {other.scheme} already.")
+        if _same_tokens(other, provider):
+            raise NameTaken(
+                f"The identity provider {other.scheme} takes these tokens already: its authority and audience are the "
+                "same.",
+                remedy="Give another audience, or remove the other one.",
+            )
+
+
+def _same_tokens(one: IdentityProvider, other: IdentityProvider) -> bool:
+    return (one.authority, one.audience) == (other.authority, other.audience)
+
+
+def _deed(operation: Operation, provider: IdentityProvider, **changes: object) -> Deed:
+    return Deed(
+        Category.IDENTITY_PROVIDER,
+        operation,
+        Kind.IDENTITY_PROVIDER,
+        provider.scheme,
+        provider.id,
+        changes=changes,
+    )
