@@ -7,12 +7,11 @@ A setting is a field of :class:`Settings`; its variable, default, meaning and pa
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from keyrelay import setting_texts
 from keyrelay import setting_values as values
 from keyrelay.errors import SettingsInvalid
 from keyrelay.setting_values import PREFIX
@@ -350,7 +349,7 @@ def read(environ: Mapping[str, str]) -> Settings:
 
 def examined(environ: Mapping[str, str]) -> tuple[Settings, tuple[Problem, ...]]:
     """The settings as far as they can be read, and what is wrong with the others: these have their defaults."""
-    environ = {name: text for name, text in environ.items() if not _of_kubernetes(name, text)}
+    environ = setting_texts.ours(environ)
     read_values: dict[str, Any] = {}
     problems: list[Problem] = []
     known: set[str] = set()
@@ -359,7 +358,7 @@ def examined(environ: Mapping[str, str]) -> tuple[Settings, tuple[Problem, ...]]
         if variable.secret:
             known.add(name + "_FILE")
         try:
-            text = _given(environ, name, variable)
+            text = setting_texts.given(environ, name, secret=variable.secret)
             if text is not None:
                 read_values[field] = variable.parse(text)
         except ValueError as problem:
@@ -383,37 +382,3 @@ def _disagreements(given: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(PREFIX + key.upper(), f"needs {PREFIX}{certificate.upper()}")
     if given.get("self_signed") and given.get("tls_cert") is not None:
         yield Problem("KEYRELAY_SELF_SIGNED", "and KEYRELAY_TLS_CERT exclude each other")
-
-
-def _of_kubernetes(name: str, text: str) -> bool:
-    """Whether a variable only tells of a Kubernetes service that is called keyrelay, as every pod beside it is told."""
-    told = re.fullmatch(PREFIX + r"(SERVICE_(HOST|PORT)\w*|PORT_\d+_(TCP|UDP|SCTP)\w*)", name) is not None
-    return told or (name == PREFIX + "PORT" and "://" in text)
-
-
-def _given(environ: Mapping[str, str], name: str, variable: Variable) -> str | None:
-    direct = environ.get(name) or None
-    path = environ.get(name + "_FILE") or None if variable.secret else None
-    if path is None:
-        return direct
-    if direct is not None:
-        raise ValueError(f"and {name}_FILE exclude each other")
-    try:
-        text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "not UTF-8 text"
-        raise ValueError(f"cannot be read from {_named(path)}: {reason}") from None
-    if not text:
-        raise ValueError(f"cannot be read from {_named(path)}: it is empty")
-    return text
-
-
-def _named(path: str) -> str:
-    """The path, unless it is none: it may be the secret itself, put into the wrong variable."""
-    file = Path(path)
-    plausible = False
-    with suppress(OSError):  # too long for one
-        # A text without slashes would be a file in this directory, and one with slashes may be a key in base64.
-        folder = file.parent
-        plausible = file.exists() or (folder.is_absolute() and folder != Path("/") and folder.is_dir())
-    return path if plausible else "the file that its _FILE twin names"
