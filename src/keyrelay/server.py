@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from starlette.types import Receive, Scope, Send
 
-from keyrelay import listening, log, settings
+from keyrelay import listening, log, settings, unlocking
 from keyrelay.access import accounts
 from keyrelay.access.bearer import Bearers
 from keyrelay.access.identity_provider import configured
@@ -25,7 +25,7 @@ from keyrelay.access.passwords import make_password
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
 from keyrelay.audit.journal import Journal
-from keyrelay.errors import MasterKeyMissing, SettingsInvalid, Unsuitable
+from keyrelay.errors import SettingsInvalid, Unsuitable
 from keyrelay.network.trust import Trust
 from keyrelay.pam.backend import Backend, Means
 from keyrelay.pam.fetching import Patience, Vaults
@@ -33,9 +33,7 @@ from keyrelay.pam.providers import ProviderKeeper
 from keyrelay.profile.keeper import ProfileKeeper
 from keyrelay.profile.rules import Rules
 from keyrelay.relay.turnstile import Turnstile
-from keyrelay.secrets import master
 from keyrelay.secrets.keyring import Keyring
-from keyrelay.secrets.master import MasterKey
 from keyrelay.secrets.model import SecretText
 from keyrelay.settings import Settings
 from keyrelay.store.engine import open_store
@@ -73,7 +71,7 @@ class Node:
         _check_certificates(settings)
         store = await open_store(settings)
         try:
-            keyring = await _open_keyring(settings, store)
+            keyring = await unlocking.open_keyring(settings, store)
             journal = Journal(keyring)
             await journal.prepare(store)
             password = await _first_user(settings, store)
@@ -218,36 +216,6 @@ def _vault_trust(settings: Settings) -> Trust:
         client_certificate=settings.vault_client_cert,
         client_key=settings.vault_client_key,
     )
-
-
-async def _open_keyring(settings: Settings, store: Store) -> Keyring:
-    known = masters(settings)
-    first_start = not await store.rows("SELECT 1 FROM data_key LIMIT 1")
-    if first_start and not known:
-        known = (master.create_file(settings.data_dir),)
-    keyring = Keyring(known)
-    if first_start:
-        async with store.change("keys") as change:
-            if not await change.rows("SELECT 1 FROM data_key LIMIT 1"):  # another node may have been faster
-                await keyring.add_key(change)
-    await keyring.refresh(store)
-    return keyring
-
-
-def masters(settings: Settings) -> tuple[MasterKey, ...]:
-    """The master key, then the previous one while it is being replaced; nothing where there is none yet.
-
-    Raises SettingsInvalid, DataDirUnusable or MasterKeyMissing.
-    """
-    if settings.master_key is not None:
-        newest: MasterKey | None = MasterKey.read(settings.master_key, "KEYRELAY_MASTER_KEY")
-    else:
-        newest = master.read_file(settings.data_dir)
-    if settings.previous_master_key is None:
-        return (newest,) if newest else ()
-    if newest is None:
-        raise MasterKeyMissing("KEYRELAY_PREVIOUS_MASTER_KEY is set, and there is no new master key.")
-    return newest, MasterKey.read(settings.previous_master_key, "KEYRELAY_PREVIOUS_MASTER_KEY")
 
 
 async def _first_user(settings: Settings, store: Store) -> SecretText | None:

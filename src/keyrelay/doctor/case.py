@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from keyrelay import server, settings
+from keyrelay import server, settings, unlocking
 from keyrelay.aside import Abandoning, aside
 from keyrelay.audit.journal import Journal
 from keyrelay.errors import DatabaseUnreachable, DataDirUnusable, KeyrelayError, SettingsInvalid
@@ -143,7 +143,7 @@ async def _masters(read: Settings, problems: tuple[Problem, ...]) -> tuple[Maste
         return unknown
     try:
         async with asyncio.timeout(_SECONDS):
-            return await aside(lambda: server.masters(read))
+            return await aside(lambda: unlocking.masters(read))
     except TimeoutError:
         return DataDirUnusable("The master key cannot be read: that takes for ever.")
     except KeyrelayError as problem:
