@@ -26,20 +26,30 @@ def listen(chosen: Settings) -> socket.socket:
     """The listening socket. Raises PlainHttpRefused, PortInUse or CannotListen."""
     if not speaks_tls(chosen) and not chosen.allow_plain_http and not is_loopback(chosen.host):
         raise PlainHttpRefused(f"keyrelay does not listen on {chosen.host} without TLS: passwords would be readable.")
+    listener = bound(chosen)
+    listener.listen(_BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+def bound(chosen: Settings) -> socket.socket:
+    """A socket at our address and port that does not listen yet. Raises PortInUse or CannotListen."""
     try:
         found = socket.getaddrinfo(chosen.host, chosen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except BaseException:
+            listener.close()
+            raise
     except UnicodeError as problem:  # a name with an empty or overlong part
         raise CannotListen(f"Cannot listen on {chosen.host}: that is no host name.") from problem
     except OSError as problem:
         if problem.errno == errno.EADDRINUSE:
             raise PortInUse(f"Port {chosen.port} on {chosen.host} is in use by another program.") from problem
         raise CannotListen(f"Cannot listen on {chosen.host} port {chosen.port}: {problem.strerror}.") from problem
-    listener.set_inheritable(True)
     return listener
 
 

@@ -10,26 +10,25 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Self
 
 from starlette.types import Receive, Scope, Send
 
-from keyrelay import listening, log, settings, trusted
+from keyrelay import listening, log, settings, trusted, unlocking
 from keyrelay.access.bearer import Bearers
 from keyrelay.access.identity_provider import configured
 from keyrelay.access.identity_providers import IdentityProviderKeeper
 from keyrelay.access.keeper import AccessKeeper
-from keyrelay.access.passwords import make_password
 from keyrelay.access.purses import Purses
 from keyrelay.access.rates import Rates
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
 from keyrelay.audit.journal import Journal
 from keyrelay.audit.refusals import Refusals
-from keyrelay.errors import MasterKeyMissing, SettingsInvalid, Unsuitable
+from keyrelay.first_user import first_user
 from keyrelay.network.trust import Trust
 from keyrelay.pam.backend import Backend, Means
 from keyrelay.pam.fetching import Patience, Vaults
@@ -37,9 +36,7 @@ from keyrelay.pam.providers import ProviderKeeper
 from keyrelay.profile.keeper import ProfileKeeper
 from keyrelay.profile.rules import Rules
 from keyrelay.relay.turnstile import Turnstile
-from keyrelay.secrets import master
 from keyrelay.secrets.keyring import Keyring
-from keyrelay.secrets.master import MasterKey
 from keyrelay.secrets.model import SecretText
 from keyrelay.settings import Settings
 from keyrelay.store.engine import open_store
@@ -52,8 +49,6 @@ if TYPE_CHECKING:
     from keyrelay.relay.credentials import Opener
     from keyrelay.relay.opening import Terms
     from keyrelay.relay.recording import Recorded
-
-FIRST_USER = "admin"
 
 
 @dataclass(frozen=True)
@@ -79,19 +74,25 @@ class Node:
         trusted.check_certificates(settings)
         store = await open_store(settings)
         try:
-            keyring = await _open_keyring(settings, store)
+            keyring = await unlocking.open_keyring(settings, store)
             journal = Journal(keyring)
             await journal.prepare(store)
-            identity_providers = IdentityProviderKeeper(store, journal, configured(settings))
-            access = AccessKeeper(store, journal, identity_providers.schemes)
-            await access.prepare()
-            password = await _first_user(settings, store, access)
+            node = cls.wired(settings, store, keyring, journal)
+            await node.access.prepare()
+            password = await first_user(settings, store, node.access)
         except BaseException:
             await store.close()
             raise
-        providers = ProviderKeeper(store, keyring, _backends(store, keyring), journal)
+        return replace(node, first_password=password)
+
+    @classmethod
+    def wired(cls, settings: Settings, store: Store, keyring: Keyring, journal: Journal) -> Self:
+        """A node on what is open already."""
+        providers = ProviderKeeper(store, keyring, backends(store, keyring), journal)
         keeper = ProfileKeeper(store, keyring, providers.confirm, journal, secrets_kept=settings.history_secrets)
-        return cls(settings, store, keyring, journal, access, keeper, providers, identity_providers, password)
+        identity_providers = IdentityProviderKeeper(store, journal, configured(settings))
+        access = AccessKeeper(store, journal, identity_providers.schemes)
+        return cls(settings, store, keyring, journal, access, keeper, providers, identity_providers, None)
 
     def application(self) -> Application:
         from keyrelay.api.app import Application
@@ -209,7 +210,7 @@ class Node:
         await self.store.close()
 
 
-def _backends(store: Store, keyring: Keyring) -> Callable[[], Mapping[str, Backend]]:
+def backends(store: Store, keyring: Keyring) -> Callable[[], Mapping[str, Backend]]:
     """The installed back ends, imported when somebody asks for them first: a start needs none."""
 
     @cache
@@ -220,45 +221,6 @@ def _backends(store: Store, keyring: Keyring) -> Callable[[], Mapping[str, Backe
         return registry.load(LocalDb(store, keyring))
 
     return load
-
-
-async def _open_keyring(settings: Settings, store: Store) -> Keyring:
-    masters = _masters(settings)
-    first_start = not await store.rows("SELECT 1 FROM data_key LIMIT 1")
-    if first_start and not masters:
-        masters = (master.create_file(settings.data_dir),)
-    keyring = Keyring(masters)
-    if first_start:
-        async with store.change("keys") as change:
-            if not await change.rows("SELECT 1 FROM data_key LIMIT 1"):  # another node may have been faster
-                await keyring.add_key(change)
-    await keyring.refresh(store)
-    return keyring
-
-
-def _masters(settings: Settings) -> tuple[MasterKey, ...]:
-    if settings.master_key is not None:
-        newest: MasterKey | None = MasterKey.read(settings.master_key, "KEYRELAY_MASTER_KEY")
-    else:
-        newest = master.read_file(settings.data_dir)
-    if settings.previous_master_key is None:
-        return (newest,) if newest else ()
-    if newest is None:
-        raise MasterKeyMissing("KEYRELAY_PREVIOUS_MASTER_KEY is set, and there is no new master key.")
-    return newest, MasterKey.read(settings.previous_master_key, "KEYRELAY_PREVIOUS_MASTER_KEY")
-
-
-async def _first_user(settings: Settings, store: Store, access: AccessKeeper) -> SecretText | None:
-    """Make the first user when there is none; give its password if it was generated."""
-    if await store.rows("SELECT 1 FROM account LIMIT 1"):
-        return None
-    given = settings.admin_password
-    password = SecretText(given or make_password())
-    try:
-        made = await access.add_first_user(FIRST_USER, password)
-    except Unsuitable as problem:
-        raise SettingsInvalid(f"KEYRELAY_ADMIN_PASSWORD cannot be used. {problem.message}") from None
-    return password if made and not given else None  # another node may have been faster
 
 
 # --- Listening -----------------------------------------------------------------------------------------------

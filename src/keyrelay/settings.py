@@ -7,14 +7,14 @@ A setting is a field of :class:`Settings`; its variable, default, meaning and pa
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
+from keyrelay import setting_texts
 from keyrelay import setting_values as values
 from keyrelay.errors import SettingsInvalid
+from keyrelay.setting_problems import Problem, contradictions
 from keyrelay.setting_values import PREFIX
 
 
@@ -369,65 +369,32 @@ def read(environ: Mapping[str, str]) -> Settings:
     An empty variable counts as unset. Raises SettingsInvalid with every problem at once, a misspelt KEYRELAY_ name
     included; the value of a secret is never repeated.
     """
-    environ = {name: text for name, text in environ.items() if not _of_kubernetes(name, text)}
+    settings, problems = examined(environ)
+    if problems:
+        raise SettingsInvalid("; ".join(map(str, problems)) + ".")
+    return settings
+
+
+def examined(environ: Mapping[str, str]) -> tuple[Settings, tuple[Problem, ...]]:
+    """The settings as far as they can be read, and what is wrong with the others: these have their defaults."""
+    environ = setting_texts.ours(environ)
     read_values: dict[str, Any] = {}
-    problems: list[str] = []
+    problems: list[Problem] = []
     known: set[str] = set()
     for name, field, variable in variables():
         known.add(name)
         if variable.secret:
             known.add(name + "_FILE")
         try:
-            text = _given(environ, name, variable)
+            text = setting_texts.given(environ, name, secret=variable.secret)
             if text is not None:
                 read_values[field] = variable.parse(text)
         except ValueError as problem:
-            problems.append(f"{name} {problem}")
+            problems.append(Problem(name, str(problem)))
     problems.extend(
-        f"{name} is not a setting of keyrelay"
+        Problem(name, "is not a setting of keyrelay")
         for name in sorted(environ)
         if name.startswith(PREFIX) and name not in known
     )
-    problems.extend(_contradictions(read_values))
-    if problems:
-        raise SettingsInvalid("; ".join(problems) + ".")
-    return Settings(**read_values)
-
-
-def _contradictions(given: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with settings that each are right."""
-    for one, other in (("tls_cert", "tls_key"), ("oidc_authority", "oidc_audience")):
-        if (given.get(one) is None) != (given.get(other) is None):
-            yield f"{PREFIX}{one.upper()} and {PREFIX}{other.upper()} belong together"
-    for key, certificate in (("relay_client_key", "relay_client_cert"), ("vault_client_key", "vault_client_cert")):
-        if given.get(key) is not None and given.get(certificate) is None:
-            yield f"{PREFIX}{key.upper()} needs {PREFIX}{certificate.upper()}"
-    if given.get("self_signed") and given.get("tls_cert") is not None:
-        yield "KEYRELAY_SELF_SIGNED and KEYRELAY_TLS_CERT exclude each other"
-    endpoint = urlsplit(given.get("otlp_endpoint") or "https:")
-    readable = endpoint.scheme == "http" and not values.is_loopback(endpoint.hostname or "")
-    if readable and not given.get("allow_plain_http"):
-        yield "KEYRELAY_OTLP_ENDPOINT must begin with https:// for another machine than this"
-
-
-def _of_kubernetes(name: str, text: str) -> bool:
-    """Whether a variable only tells of a Kubernetes service that is called keyrelay, as every pod beside it is told."""
-    told = re.fullmatch(PREFIX + r"(SERVICE_(HOST|PORT)\w*|PORT_\d+_(TCP|UDP|SCTP)\w*)", name) is not None
-    return told or (name == PREFIX + "PORT" and "://" in text)
-
-
-def _given(environ: Mapping[str, str], name: str, variable: Variable) -> str | None:
-    direct = environ.get(name) or None
-    path = environ.get(name + "_FILE") or None if variable.secret else None
-    if path is None:
-        return direct
-    if direct is not None:
-        raise ValueError(f"and {name}_FILE exclude each other")
-    try:
-        text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "not UTF-8 text"
-        raise ValueError(f"cannot be read from {path}: {reason}") from None
-    if not text:
-        raise ValueError(f"cannot be read from {path}: it is empty")
-    return text
+    problems.extend(contradictions(read_values))
+    return Settings(**read_values), tuple(problems)

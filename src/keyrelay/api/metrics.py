@@ -29,6 +29,7 @@ from keyrelay.api.figures import SIGN_INS, TESTS
 from keyrelay.api.operations import Call, Operation, Resource, Services, Style
 from keyrelay.api.visits import OTHER
 from keyrelay.errors import KeyrelayError
+from keyrelay.store.model import Store
 
 if TYPE_CHECKING:  # what a start does not need
     from keyrelay.outbox.figures import Totals
@@ -78,7 +79,8 @@ class _Page:
     async def _shared(self, services: Services, outbox: Outbox) -> tuple[Family, ...]:
         async with self._asking:
             if time.monotonic() > self._asked_at + _BELIEVED_SECONDS:
-                self._told = await _of_the_store(services, outbox)
+                most = services.settings.outbox_megabytes * _MEGABYTE
+                self._told = await of_the_store(services.store, outbox, most)
                 self._asked_at = time.monotonic()
         return self._told
 
@@ -86,16 +88,16 @@ class _Page:
 # --- What all nodes share ------------------------------------------------------------------------------------
 
 
-async def _of_the_store(services: Services, outbox: Outbox) -> tuple[Family, ...]:
+async def of_the_store(store: Store, outbox: Outbox, most: int) -> tuple[Family, ...]:
+    """What any node would tell. ``most``: how many octets of content may be kept."""
     from keyrelay.outbox.figures import totals
     from keyrelay.outbox.overview import overview
 
     up = Family("keyrelay_database_up", "gauge", "Whether the database answers.")
     try:
-        found, counted = await overview(outbox.office), await totals(services.store)
+        found, counted = await overview(outbox.office), await totals(store)
     except KeyrelayError:  # what this process knows is told all the same
         return (up.add(0),)
-    most = services.settings.outbox_megabytes * _MEGABYTE
     return (up.add(1), *_outbox(found, counted, most), *_pressure(found), *_relay(found))
 
 

@@ -42,6 +42,16 @@ app.command(
 app.command("keyrelay.cli.outbox:app", name="outbox", help="What was handed in, and what became of it.")
 app.command("keyrelay.cli.smtp:app", name="smtp", help="The SMTP profile.")
 app.command("keyrelay.cli.pam:app", name="pam", help="Where secrets come from: vaults, and entries kept here.")
+app.command(
+    "keyrelay.cli.doctor:doctor",
+    name="doctor",
+    help="Look at everything that keyrelay stands on, and say what is wrong and what to do.",
+)
+app.command(
+    "keyrelay.cli.doctor:support_bundle",
+    name="support-bundle",
+    help="Write what somebody who helps has to know into a zip file, without secrets and without anything personal.",
+)
 app.command("keyrelay.cli.user:app", name="user", help="Local users: who may sign in.")
 app.command("keyrelay.cli.idp:app", name="idp", help="Identity providers: whose tokens are accepted.")
 app.command("keyrelay.cli.token:app", name="token", help="Tokens for machines, in place of a password.")

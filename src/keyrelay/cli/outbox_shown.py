@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from keyrelay.amounts import octets_text, span_text
 from keyrelay.cli.learned import shown
+from keyrelay.outbox.pressure import REASONS
 
 Document = Mapping[str, Any]
 
 WAITING = ("queued", "deferred", "outcome_unknown")
 _MOST_RECIPIENTS = 3  # in a line of a list
-_KILO = 1024
-_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
-
-_WHY: Mapping[str, str] = {
-    "throttled": "the relay takes less at a time, or less often",
-    "quota": "the sending limit of the account is used up",
-    "unreachable": "the relay, the token endpoint or a vault cannot be reached",
-    "sign_in": "the credentials are refused",
-    "credential": "there is nothing to sign in with",
-    "certificate": "TLS fails, or is not what was asked for",
-    "operator": "somebody has paused it",
-}
 
 
 def when(instant: str | None) -> str:
@@ -31,27 +21,6 @@ def when(instant: str | None) -> str:
 
 def state_text(state: str) -> str:
     return state.replace("_", " ")
-
-
-def octets_text(octets: int) -> str:
-    """So many bytes, rounded."""
-    amount = float(octets)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < _KILO:
-            return f"{octets} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= _KILO
-    return f"{amount:.1f} TiB"
-
-
-def span_text(seconds: float) -> str:
-    """How long it is, in its two largest units."""
-    left = max(int(seconds), 0)
-    parts: list[str] = []
-    for unit, length in _UNITS:
-        amount, left = divmod(left, length)
-        if amount or parts:
-            parts.append(f"{amount} {unit}" if amount else "")
-    return " ".join(part for part in parts[:2] if part) or "0 s"
 
 
 # --- One message ---------------------------------------------------------------------------------------------
@@ -154,7 +123,7 @@ def _pressure_lines(pressure: Document) -> Iterator[str]:
     if pressure["mode"] == "open":
         yield "The outbox is open."
         return
-    yield f"The outbox is {pressure['mode']} since {when(pressure['since'])}: {_WHY.get(pressure['why'], '')}."
+    yield f"The outbox is {pressure['mode']} since {when(pressure['since'])}: {REASONS.get(pressure['why'], '')}."
     if pressure["why"] == "operator":
         yield "What to do: keyrelay outbox resume"
     elif pressure["reply"] is not None:
@@ -183,5 +152,5 @@ def watch_line(overview: Document) -> str:
     facts += [f"{counts[state]} {state_text(state)}" for state in ("held", "refused", "expired") if counts[state]]
     facts += [f"{counts['accepted']} accepted", f"{overview['rates']['accepted']:.1f} a minute"]
     mode, why = overview["pressure"]["mode"], overview["pressure"]["why"]
-    facts += [mode if why is None or mode == "open" else f"{mode}: {_WHY.get(why, '')}"]
+    facts += [mode if why is None or mode == "open" else f"{mode}: {REASONS.get(why, '')}"]
     return f"{when(overview['at'])}  " + ", ".join(facts)

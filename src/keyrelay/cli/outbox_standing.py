@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from keyrelay.amounts import span_text
 from keyrelay.cli import outbox_shown, terminal
 from keyrelay.cli.sysexits import say
 from keyrelay.cli.terminal import AsJson
@@ -127,7 +128,5 @@ def _left(document: Document, left: int) -> str:
     rate = float(document["rates"]["accepted"])
     if not left:
         return "nothing to send"
-    about = (
-        f", about {outbox_shown.span_text(60 * left / rate)}" if rate and document["pressure"]["mode"] == "open" else ""
-    )
+    about = f", about {span_text(60 * left / rate)}" if rate and document["pressure"]["mode"] == "open" else ""
     return f"{left} to send{about}"

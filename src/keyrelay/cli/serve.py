@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from keyrelay import server, settings
+from keyrelay.first_user import FIRST_USER
 from keyrelay.setting_values import PREFIX
 
 
@@ -61,7 +62,7 @@ def _announce_worker(node: server.Node) -> None:
 
 def _show_first_password(node: server.Node) -> None:
     if node.first_password is not None:
-        print(f"First start: user {server.FIRST_USER!r} was made with the password  {node.first_password.reveal()}")
+        print(f"First start: user {FIRST_USER!r} was made with the password  {node.first_password.reveal()}")
         print("It is shown only now. Change it with: keyrelay user passwd admin")
 
 

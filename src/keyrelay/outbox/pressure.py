@@ -5,6 +5,7 @@ One Pressure for all nodes, a row in the store: each function here gives the row
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -24,6 +25,17 @@ Why = Literal[
     "certificate",  # TLS failed, or was not what was asked for
     "operator",  # a person paused it
 ]
+
+# The same for people; each follows a colon.
+REASONS: Mapping[Why, str] = {
+    "throttled": "the relay takes less at a time, or less often",
+    "quota": "the sending limit of the account is used up",
+    "unreachable": "the relay, the token endpoint or a vault cannot be reached",
+    "sign_in": "the credentials are refused",
+    "credential": "there is nothing to sign in with",
+    "certificate": "TLS fails, or is not what was asked for",
+    "operator": "somebody has paused it",
+}
 
 # How long to wait before a few messages are let through as a trial (slowed), or a session opened as a probe (paused);
 # the last stands for all that follow. Wrong credentials are tried seldom: accounts are locked for less.

@@ -63,7 +63,8 @@ class ProviderKeeper:
     async def _read(self) -> Catalogue:
         backends = self._backends()
         found = await kept.read(self._store, backends)
-        if kept.lacks(found, backends) or any(map(sealing.has_plain, found.providers.values())):
+        behind = kept.lacks(found, backends) or any(map(sealing.has_plain, found.providers.values()))
+        if behind and self._store.writable:
             await self._write(self._adopt)
             found = await kept.read(self._store, backends)
         return found

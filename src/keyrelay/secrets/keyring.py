@@ -77,7 +77,7 @@ class Keyring:
     async def reload(self, reader: Reader) -> None:
         """Read the keys as they are now. Raises what ``refresh`` raises."""
         rows = await reader.rows("SELECT id, master_id, wrapped FROM data_key")
-        self._keys = {row[0]: self._unwrap(row) for row in rows}
+        self._keys = {row[0]: self.open_key(row) for row in rows}
 
     def seal(self, text: SecretText, place: Place) -> Sealed:
         return self.seal_octets(text.reveal().encode(), place)
@@ -134,7 +134,8 @@ class Keyring:
             )
         return len(rows)
 
-    def _unwrap(self, row: Row) -> AESGCM:
+    def open_key(self, row: Row) -> AESGCM:
+        """A data key by its id, master and wrapped octets. Raises MasterKeyMissing or MasterKeyWrong."""
         key_id, master_id, wrapped = row
         if not self._masters:
             raise MasterKeyMissing("The database holds encrypted secrets, and no master key was found.")

@@ -54,11 +54,13 @@ class Store(Reader, Protocol):
     """A database, open and at the newest schema.
 
     ``marks`` holds a number for each topic, which grows with every change to it. It is replaced, never altered,
-    so a reader may keep it and compare. Methods raise StoreUnavailable when the database does not answer or refuses.
+    so a reader may keep it and compare. ``writable``: whether changes can be made through it at all. Methods raise
+    StoreUnavailable when the database does not answer or refuses.
     """
 
     marks: Mapping[Topic, int]
     dialect: Dialect
+    writable: bool
 
     def look(self) -> None:
         """Bring ``marks`` up to date as far as that costs no waiting. Cheap enough for every request.

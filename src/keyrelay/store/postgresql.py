@@ -39,9 +39,9 @@ _LOST = (
     asyncpg.InvalidCatalogNameError,  # dropped or renamed under us
     asyncpg.InvalidAuthorizationSpecificationError,  # our password was changed
 )
-_REFUSED = (*_LOST, asyncpg.PostgresError, ValueError)
+REFUSED = (*_LOST, asyncpg.PostgresError, ValueError)
 
-_DIALECT = Dialect(
+DIALECT = Dialect(
     " FOR UPDATE", " FOR UPDATE SKIP LOCKED", "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
 )
 
@@ -52,7 +52,8 @@ class PostgresqlStore:
     """See Store."""
 
     marks: Mapping[Topic, int]
-    dialect = _DIALECT
+    dialect = DIALECT
+    writable = True
 
     def __init__(self, dsn: str, pool: asyncpg.Pool) -> None:
         self._dsn = dsn
@@ -91,8 +92,8 @@ class PostgresqlStore:
             except BaseException:
                 pool.terminate()
                 raise
-        except _REFUSED as problem:
-            raise DatabaseUnreachable(f"PostgreSQL cannot be used: {_reason(problem)}.") from problem
+        except REFUSED as problem:
+            raise DatabaseUnreachable(f"PostgreSQL cannot be used: {reason(problem)}.") from problem
         store._watching = asyncio.create_task(store._watch(), name="keyrelay-watch")
         return store
 
@@ -255,11 +256,11 @@ async def _text(connection: asyncpg.Connection, table: str, sql: str) -> str | N
 
 def _unavailable(problem: BaseException) -> StoreUnavailable:
     # Callers who are not signed in see the error too; the reason may name users and hosts.
-    _logger.warning("the database refused", extra={"facts": {"reason": _reason(problem)}})
+    _logger.warning("the database refused", extra={"facts": {"reason": reason(problem)}})
     return StoreUnavailable("The database does not answer.")
 
 
-def _reason(problem: BaseException) -> str:
+def reason(problem: BaseException) -> str:
     """The driver's words where they cannot hold the password; the kind of error otherwise."""
     if isinstance(problem, asyncpg.PostgresError):
         return str(problem).rstrip(".")

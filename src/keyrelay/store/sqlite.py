@@ -33,7 +33,7 @@ _SPARE_PAGES, _SPARE_PART = 16_384, 10
 _PAGES_AT_ONCE = 256  # given back in one transaction
 
 # Nobody else changes anything during a transaction.
-_DIALECT = Dialect("", "", "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)")
+DIALECT = Dialect("", "", "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)")
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ class SqliteStore:
     """See Store; ``look`` is exact, because the file itself tells whether any process has changed it."""
 
     marks: Mapping[Topic, int]
-    dialect = _DIALECT
+    dialect = DIALECT
+    writable = True
 
     def __init__(self, file: Path, reader: sqlite3.Connection, writer: Writer, newest: Callable[[], object]) -> None:
         self._reader = reader
@@ -87,19 +88,19 @@ class SqliteStore:
                 self.marks = dict(self._reader.execute("SELECT topic, version FROM change_mark"))
                 self._seen = newest
         except sqlite3.Error as problem:
-            raise _unavailable(problem) from problem
+            raise unavailable(problem) from problem
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         try:
             return self._reader.execute(numbered(sql), values).fetchall()
         except sqlite3.Error as problem:
-            raise _unavailable(problem) from problem
+            raise unavailable(problem) from problem
 
     async def survey(self, sql: str, *values: Any) -> Sequence[Row]:
         try:
             return await self._surveyor.rows(sql, *values)
         except sqlite3.Error as problem:
-            raise _unavailable(problem) from problem
+            raise unavailable(problem) from problem
 
     @asynccontextmanager
     async def change(self, *topics: Topic) -> AsyncIterator[_SqliteChange]:
@@ -117,7 +118,7 @@ class SqliteStore:
                     await asyncio.shield(self._writer.do(sqlite3.Connection.rollback))
                     raise
             except sqlite3.Error as problem:
-                raise _unavailable(problem) from problem
+                raise unavailable(problem) from problem
         self.look()
 
     async def perform(self, work: Work[Result], *, aside: bool = False) -> Result:
@@ -125,7 +126,7 @@ class SqliteStore:
             try:
                 return await (self._writer.perform(work) if aside else self._writer.perform_here(work))
             except sqlite3.Error as problem:
-                raise _unavailable(problem) from problem
+                raise unavailable(problem) from problem
 
     async def news(self, seen: object, seconds: float) -> object:
         deadline = time.monotonic() + seconds
@@ -149,7 +150,7 @@ class SqliteStore:
             try:
                 return await self._writer.do(_shrink)
             except sqlite3.Error as problem:
-                raise _unavailable(problem) from problem
+                raise unavailable(problem) from problem
 
     async def ping(self) -> None:
         await self.rows("SELECT 1 FROM change_mark")
@@ -238,7 +239,7 @@ def _make_private(file: Path) -> None:
         raise DataDirUnusable(f"{file} cannot be written: {problem.strerror}.") from problem
 
 
-def _unavailable(problem: sqlite3.Error) -> StoreUnavailable:
+def unavailable(problem: sqlite3.Error) -> StoreUnavailable:
     # SQLite's own words name neither values nor files.
     _logger.warning("the database refused", extra={"facts": {"reason": str(problem)}})
     return StoreUnavailable(
