@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from done_once import done_once
 from keyrelay import log
 from keyrelay.relay import connecting
 from keyrelay.settings import Settings
@@ -43,6 +44,12 @@ def _no_settings_from_outside(monkeypatch):
 def _the_log_as_it_was() -> Iterator[None]:
     """Many tests run in one process what starts the log of a process of its own."""
     with log_as_it_was():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _done_once() -> Iterator[None]:
+    with done_once():
         yield
 
 
