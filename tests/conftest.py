@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+import in_memory
 from done_once import done_once
 from keyrelay import log
 from keyrelay.relay import connecting
@@ -31,6 +32,11 @@ hypothesis_settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 hypothesis_settings.load_profile("keyrelay")
+
+
+def pytest_configure() -> None:
+    if (memory := in_memory.directory()) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +83,7 @@ def postgres(tmp_path_factory) -> Iterator[Cluster]:
         if "CI" in os.environ:
             pytest.fail(advice)
         pytest.skip(advice)
-    cluster = Cluster.start()
+    cluster = Cluster.start(in_memory.directory(), synced=False)
     try:
         yield cluster
     finally:

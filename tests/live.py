@@ -200,7 +200,9 @@ def settings_for(kind: str, request, directory: Path, template: Path) -> Setting
     data_dir.mkdir(mode=0o700)
     url = None
     if kind == "postgresql":
-        url = request.getfixturevalue("postgres").fresh_database()
+        cluster = request.getfixturevalue("postgres")
+        url = cluster.fresh_database()
+        request.addfinalizer(lambda: cluster.leave(url))
     else:
         shutil.copy(template, data_dir / "keyrelay.db")
     return Settings(
