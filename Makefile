@@ -15,7 +15,7 @@ run: .venv/ready
 
 test: .venv/ready-dev
 	@scripts/system-packages test
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 # The outbox storm of `make test`, five times as long.
 storm: .venv/ready-dev

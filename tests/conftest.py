@@ -7,7 +7,7 @@ import os
 import socket
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+import in_memory
+from done_once import done_once
 from keyrelay import log
 from keyrelay.relay import connecting
 from keyrelay.settings import Settings
@@ -23,6 +25,10 @@ from logs import log_as_it_was
 from postfix import Postfix
 from postgres import Cluster
 
+# All tests, and a thousand processes they start, would compile each module anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 hypothesis_settings.register_profile(
     "keyrelay",
     deadline=None,  # machines are noisy
@@ -30,6 +36,23 @@ hypothesis_settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 hypothesis_settings.load_profile("keyrelay")
+
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Three processes for two processors: more than half of the time, a test waits for somebody else."""
+    processors = yield
+    return processors + (processors + 1) // 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones first, that nobody waits for the last one alone."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_configure() -> None:
+    if (memory := in_memory.directory()) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +66,12 @@ def _no_settings_from_outside(monkeypatch):
 def _the_log_as_it_was() -> Iterator[None]:
     """Many tests run in one process what starts the log of a process of its own."""
     with log_as_it_was():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _done_once() -> Iterator[None]:
+    with done_once():
         yield
 
 
@@ -70,7 +99,7 @@ def postgres(tmp_path_factory) -> Iterator[Cluster]:
         if "CI" in os.environ:
             pytest.fail(advice)
         pytest.skip(advice)
-    cluster = Cluster.start()
+    cluster = Cluster.start(in_memory.directory(), synced=False)
     try:
         yield cluster
     finally:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -85,7 +87,8 @@ class LiveServer:
 
     def stop(self) -> None:
         self.client.close()
-        self._server.should_exit = True
+        with suppress(RuntimeError):  # it has stopped before
+            self._loop.call_soon_threadsafe(self._server.told.set)
         self._thread.join(15)
         assert not self._thread.is_alive(), "the server did not stop"
 
@@ -150,8 +153,7 @@ class LiveServer:
             self.url = listening.url(self.settings, listener.getsockname()[1])
             options = listening.options(self.settings) | {"timeout_graceful_shutdown": 2}
             config = uvicorn.Config(keyrelay_server.Served(self.settings, self.node), **options)
-            self._server = uvicorn.Server(config)
-            self._server.capture_signals = _leave_signals_alone
+            self._server = _PromptServer(config)
         except BaseException as failure:
             self._failure = failure
             raise
@@ -165,10 +167,34 @@ class LiveServer:
         await serving
 
 
-class _leave_signals_alone:  # noqa: N801 - stands for a method
-    def __enter__(self) -> None: ...
+class _PromptServer(uvicorn.Server):
+    """uvicorn in a thread. It stops when it is told to; by itself it looks ten times a second, and pauses as long."""
 
-    def __exit__(self, *_: object) -> None: ...
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.told = asyncio.Event()
+
+    def capture_signals(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def main_loop(self) -> None:
+        looping = asyncio.create_task(super().main_loop())
+        await self.told.wait()
+        looping.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        for _ in range(20):
+            if not self.server_state.connections and not self.server_state.tasks:
+                await self.lifespan.shutdown()
+                return
+            await asyncio.sleep(0.005)
+        await super().shutdown(sockets)  # somebody is still connected
 
 
 def settings_for(kind: str, request, directory: Path, template: Path) -> Settings:
@@ -176,7 +202,9 @@ def settings_for(kind: str, request, directory: Path, template: Path) -> Setting
     data_dir.mkdir(mode=0o700)
     url = None
     if kind == "postgresql":
-        url = request.getfixturevalue("postgres").fresh_database()
+        cluster = request.getfixturevalue("postgres")
+        url = cluster.fresh_database()
+        request.addfinalizer(lambda: cluster.leave(url))
     else:
         shutil.copy(template, data_dir / "keyrelay.db")
     return Settings(

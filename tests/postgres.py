@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
@@ -30,6 +30,9 @@ class Cluster:
     directory: Path
     port: int
     password: str
+    synced: bool
+    _left: list[str] = field(default_factory=list)
+    _copying: str = ""
 
     @staticmethod
     def programs() -> Path | None:
@@ -41,8 +44,14 @@ class Cluster:
         return Path(path).resolve().parent if path else None
 
     @classmethod
-    def start(cls) -> Cluster:
-        directory = Path(tempfile.mkdtemp(prefix="keyrelay-pg-"))
+    def start(cls, below: Path | None = None, *, synced: bool = True) -> Cluster:
+        """Start a server that keeps its data below a directory.
+
+        One that is not ``synced`` leaves it to the system when its files reach the disk. Whatever happens to its
+        processes, nothing is lost by that: what is committed has been written, and the system has it. Only when the
+        machine itself goes down something is, and no test lets that happen.
+        """
+        directory = Path(tempfile.mkdtemp(prefix="keyrelay-pg-", dir=below))
         password = secrets.token_hex(8)
         (directory / "password").write_text(password)
         if os.geteuid() == 0:  # initdb refuses to run as root
@@ -51,7 +60,7 @@ class Cluster:
                 os.chown(path, owner.pw_uid, owner.pw_gid)
         options = f"-U keyrelay -A scram-sha-256 --pwfile {directory / 'password'} -E UTF8 --no-sync"
         _run("initdb", "-D", directory / "data", *options.split())
-        cluster = cls(directory, _free_port(), password)
+        cluster = cls(directory, _free_port(), password, synced)
         cluster.resume()
         asyncio.run(cluster._make_template())
         return cluster
@@ -60,10 +69,16 @@ class Cluster:
         return f"postgresql://keyrelay:{self.password}@127.0.0.1:{self.port}/{name}"
 
     def fresh_database(self) -> str:
-        """The address of a new database with our schema."""
+        """The address of a new database with our schema. Those that were left are gone afterwards."""
+        left, self._left = self._left, []
         name = f"test_{next(_numbers)}_{secrets.token_hex(3)}"
-        self.execute(f'CREATE DATABASE "{name}" TEMPLATE {_TEMPLATE}')
+        drops = [f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)' for name in left]
+        self.execute(*drops, f'CREATE DATABASE "{name}" TEMPLATE {_TEMPLATE} {self._copying}')
         return self.url(name)
+
+    def leave(self, url: str) -> None:
+        """Nobody needs this database any more, once all that runs now has ended."""
+        self._left.append(url.rpartition("/")[2])
 
     def empty_database(self) -> str:
         """The address of a new database with nothing in it."""
@@ -71,10 +86,11 @@ class Cluster:
         self.execute(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
-    def execute(self, sql: str, database: str = "postgres") -> None:
+    def execute(self, *statements: str, database: str = "postgres") -> None:
         async def run() -> None:
             connection = await asyncpg.connect(self.url(database))
-            await connection.execute(sql)
+            for statement in statements:
+                await connection.execute(statement)
             await connection.close()
 
         asyncio.run(run())
@@ -83,7 +99,7 @@ class Cluster:
         """Start the server, after ``kill`` too."""
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.directory}"
-            " -c max_connections=200 -c log_min_messages=fatal"
+            f" -c max_connections=200 -c log_min_messages=fatal -c fsync={'on' if self.synced else 'off'}"
         )
         _run("pg_ctl", "-D", self.directory / "data", "-l", self.directory / "log", "-o", options, "-w", "start")
 
@@ -102,6 +118,9 @@ class Cluster:
     async def _make_template(self) -> None:
         connection = await asyncpg.connect(self.url("postgres"))
         await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+        if connection.get_server_version().major >= 15:
+            # Before, there was no other way. To log each page, the default since then, costs twice as much.
+            self._copying = "STRATEGY file_copy"
         await connection.close()
         await migrate_postgresql(self.url(_TEMPLATE))
 

@@ -290,6 +290,7 @@ func main() {
 
 if shutil.which("go"):
 
+    @pytest.mark.long
     def test_a_client_in_go_trusts_our_authority(secured, data_dir, tmp_path):
         (tmp_path / "main.go").write_text(_GO)
         url = secured.url.replace("127.0.0.1", "localhost") + SMTP

@@ -461,6 +461,7 @@ def test_without_pipelining_too_an_answer_comes_at_every_stage(hurried_server, r
         assert_failed(ask(hurried_server, settings_of(relay(extensions=(), stall=stage))), "stage ")
 
 
+@pytest.mark.long
 def test_the_answer_comes_within_30_seconds_as_keyrelay_is_shipped(trusting_server, relay):
     """Side by side, because each of them takes its time."""
     troubles = [{"silent": True}, {"drip": 1.0}, {"starttls": True, "stall": "tls"}, {"delay": 4.0}, {"stall": "body"}]

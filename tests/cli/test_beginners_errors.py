@@ -113,8 +113,8 @@ def test_a_database_from_a_newer_version_is_left_alone(serve, keyrelay):
 
 def test_a_postgresql_from_a_newer_version_is_left_alone(serve, postgres):
     url = postgres.fresh_database()
-    postgres.execute("UPDATE alembic_version SET version_num = '9999'", url.rpartition("/")[2])
-    postgres.execute("UPDATE schema_floor SET oldest = '9999'", url.rpartition("/")[2])
+    postgres.execute("UPDATE alembic_version SET version_num = '9999'", database=url.rpartition("/")[2])
+    postgres.execute("UPDATE schema_floor SET oldest = '9999'", database=url.rpartition("/")[2])
     assert "9999" in serve("database_newer", DATABASE_URL=url)
 
 

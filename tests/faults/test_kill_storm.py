@@ -46,6 +46,7 @@ def kept_password(settings: Settings) -> tuple[str, str]:
     return asyncio.run(read())
 
 
+@pytest.mark.long
 def test_a_server_killed_again_and_again_loses_no_answered_put(fresh_settings):
     environment = environment_of(fresh_settings)
     command = Command.serve(environment)
@@ -71,6 +72,7 @@ def test_a_server_killed_again_and_again_loses_no_answered_put(fresh_settings):
         command.kill()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fresh_settings", ["postgresql"], indirect=True)
 def test_a_database_killed_under_a_storm_is_waited_for_and_loses_no_answered_put(fresh_settings, postgres):
     environment = environment_of(fresh_settings)

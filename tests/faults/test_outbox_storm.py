@@ -22,7 +22,7 @@ STALLS = KILLS // 2
 _DRAINED_WITHIN = 120.0
 _PATIENCE = 300 + 8 * KILLS + MESSAGES // 10
 
-pytestmark = pytest.mark.timeout(_PATIENCE)
+pytestmark = [pytest.mark.timeout(_PATIENCE), pytest.mark.long]
 
 
 @pytest.fixture

@@ -45,6 +45,11 @@ def resolver(monkeypatch) -> Iterator[Resolver]:
     monkeypatch.setattr(connecting, "look_up", look_up)  # without the fence: no name leaves this process here
     yield made
     made.end.set()
+    # The next test asks for the same names, and would share what is still being asked here.
+    for thread in threading.enumerate():
+        if thread.name == "keyrelay-look-up":
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 @both_loops

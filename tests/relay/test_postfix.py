@@ -130,6 +130,7 @@ def test_tls_asked_of_a_door_without_it_fails(postfix, diagnose):
     assert (report.failed.stage.stage, cause(report)) == ("tls", "starttls-not-offered")
 
 
+@pytest.mark.long
 def test_starttls_spoken_to_a_door_with_implicit_tls_names_what_it_speaks(postfix, diagnose):
     report = diagnose(profile(postfix.submissions_port, use_ssl=True), "ops@example.org")
     assert (report.failed.stage.stage, cause(report)) == ("greeting", "port-wants-implicit-tls")
