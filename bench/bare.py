@@ -9,31 +9,37 @@ import os
 import sys
 from pathlib import Path
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from keyrelay import server, settings
+from keyrelay.api.doors import Doors
 
 
-def answering(body: bytes) -> ASGIApp:
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    start = {"type": "http.response.start", "status": 200, "headers": headers}
-    rest = {"type": "http.response.body", "body": body}
+class Answering:
+    """An application that answers everything with this body."""
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, body: bytes) -> None:
+        self.doors = Doors(10_000)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        self._start = {"type": "http.response.start", "status": 200, "headers": headers}
+        self._rest = {"type": "http.response.body", "body": body}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await receive()
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
             return
-        await send(start)
-        await send(rest)
+        await send(self._start)
+        await send(self._rest)
 
-    return answer
+    def at_once(self, scope: Scope) -> None:
+        """Nothing: it answers as an application does."""
 
 
 if __name__ == "__main__":
-    application = answering(Path(sys.argv[1]).read_bytes())
+    application = Answering(Path(sys.argv[1]).read_bytes())
     # Replaced, not copied: so the settings of both can never differ.
     server.Served = lambda *_: application  # type: ignore[assignment,misc]
     server.serve(settings.read(os.environ), lambda url, _: print(url, flush=True))

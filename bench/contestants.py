@@ -8,12 +8,14 @@ import pwd
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import ask
+from issuer import AUDIENCE, SUBJECT
 from machine import Cores
 from process import Failed, Process, free_port, running
 
@@ -66,7 +68,21 @@ class Field:
             body = ask.get(port, ask.PATH, sent)
             _require_profile(json.loads(body), version)
             found.append(Contestant(f"keyrelay v{version}", process, port, ask.PATH, sent, body))
-        return found
+        return [*found, self._by_token(data, found[0])]
+
+    def _by_token(self, data: Path, basic: Contestant) -> Contestant:
+        """The read of version 2, signed in with the token of an identity provider."""
+        log = self.directory / "issuer.log"
+        issuing = self.stack.enter_context(running("issuer", [sys.executable, str(HERE / "issuer.py")], log, {}))
+        issuer, token = _printed(issuing, log)
+        environment = keyrelay_environment(data, self.password)
+        for command in (
+            ["idp", "add", "bench", "--authority", issuer, "--audience", AUDIENCE],
+            ["role", "claim", "add", "Administrator", "OAuthSubject", SUBJECT, "--scheme", "bench"],
+        ):
+            _run(command, environment)
+        sent = ask.headers(self.password, 2) | {"Authorization": f"Bearer {token}"}
+        return Contestant("keyrelay v2, token", basic.process, basic.port, ask.PATH, sent, basic.expected)
 
     def bare(self, body: bytes) -> list[Contestant]:
         port = free_port()
@@ -115,6 +131,29 @@ class Field:
         file = self.directory / "body.json"
         file.write_bytes(body)
         return file
+
+
+def _printed(issuing: Process, log: Path) -> list[str]:
+    for _ in range(1000):
+        issuing.require_alive()
+        if len(lines := log.read_text().splitlines()) > 1:
+            return lines[:2]
+        time.sleep(0.01)
+    raise Failed("The identity provider has not started.")
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> None:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("KEYRELAY_")}
+    done = subprocess.run(
+        [str(KEYRELAY), *command],
+        env=clean | dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if done.returncode != 0:
+        raise Failed(f"keyrelay {command[0]} failed: {done.stderr.strip()[-300:]}")
 
 
 def serve(port: int) -> list[str]:
