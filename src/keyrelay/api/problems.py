@@ -41,7 +41,7 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.UnsupportedMediaType: Shown(415, "0xA011001A"),
     errors.NotHttp: Shown(400, "0xA0110021"),
     errors.HeadTooLarge: Shown(431, "0xA0110022"),
-    errors.TooManyConnections: Shown(503, "0xA011002C"),
+    errors.TooManyConnections: Shown(503, "0xA011002D"),
     errors.TooManyAttempts: Shown(429, "0xA0140004"),
     errors.TestFailed: Shown(400, "0xA0110024"),
     errors.NameTaken: Shown(400, "0xA0110027"),
