@@ -23,7 +23,7 @@ TYPE = {"Name": "Ours", "Parameters": []}
 
 @pytest.fixture
 def trail(server):
-    """A server whose trail tells of two revisions of the profile and of a provider type."""
+    """A server whose trail tells of its first user, of two revisions of the profile and of a provider type."""
     server.put_v2(ANONYMOUS).raise_for_status()
     server.put_v2(BASIC).raise_for_status()
     server.post("/KeyfactorAPI/PamProviders/Types", json=TYPE).raise_for_status()
@@ -36,18 +36,20 @@ def listed(server, path="", **parameters):
 
 def test_entries_have_the_keys_of_the_contract_in_their_order(trail):
     entries = listed(trail)
-    assert [tuple(entry) for entry in entries] == [KEYS] * 3
-    assert [entry["Id"] for entry in entries] == [1, 2, 3]
-    second = entries[1]
-    assert (second["Category"], second["Operation"], second["Level"]) == (2100, 2, 0)
-    assert (second["User"], second["EntityType"], second["AuditIdentifier"]) == ("admin", "SmtpProfile", "SMTP profile")
-    assert second["ImmutableIdentifier"] == "1"
-    assert second["Timestamp"].endswith("Z")
-    assert len(second["Signature"]) == 64
+    assert [tuple(entry) for entry in entries] == [KEYS] * 4
+    assert [entry["Id"] for entry in entries] == [1, 2, 3, 4]
+    first, _, third, _ = entries
+    assert (first["Category"], first["Operation"], first["Level"]) == (2010, 1, 0)
+    assert (first["User"], first["EntityType"], first["AuditIdentifier"]) == ("keyrelay", "User", "admin")
+    assert (third["Category"], third["Operation"], third["Level"]) == (2100, 2, 0)
+    assert (third["User"], third["EntityType"], third["AuditIdentifier"]) == ("admin", "SmtpProfile", "SMTP profile")
+    assert third["ImmutableIdentifier"] == "1"
+    assert third["Timestamp"].endswith("Z")
+    assert len(third["Signature"]) == 64
 
 
 def test_a_message_is_xml_of_user_operation_category_name_address_and_changes(trail):
-    message = ET.fromstring(listed(trail)[1]["Message"])
+    message = ET.fromstring(listed(trail)[2]["Message"])
     assert [message.findtext(tag) for tag in ("User", "Operation", "Category", "Name", "Address")] == [
         *("admin", "Updated", "SMTP", "SMTP profile", "127.0.0.1")
     ]
@@ -60,7 +62,7 @@ def test_one_entry_is_shown_by_its_number(trail):
     assert listed(trail, "/2") == listed(trail)[1]
 
 
-@pytest.mark.parametrize("number", ["0", "4", "99999999999", "x", "-1", "2147483648", "%00"])
+@pytest.mark.parametrize("number", ["0", "5", "99999999999", "x", "-1", "2147483648", "%00"])
 def test_an_entry_that_there_is_not_is_404(trail, number):
     complaint(trail.get(f"{AUDIT}/{number}"), 404)
     complaint(trail.get(f"{AUDIT}/{number}/Validate"), 404)
@@ -81,11 +83,11 @@ def test_a_signature_that_holds_is_true_and_one_that_does_not_is_false(trail):
 @pytest.mark.parametrize(
     ("query", "found"),
     [
-        ('category -contains "SMTP"', [1, 2]),
-        ("Category -eq 2101", [3]),
-        ("operation -eq Created", [1, 3]),
-        ("ImmutableIdentifier -eq 1", [1, 2]),
-        ('user -eq "ADMIN" AND entitytype -eq "PamProviderType"', [3]),
+        ('category -contains "SMTP"', [2, 3]),
+        ("Category -eq 2101", [4]),
+        ("operation -eq Created", [1, 2, 4]),
+        ("ImmutableIdentifier -eq 1", [2, 3]),
+        ('user -eq "ADMIN" AND entitytype -eq "PamProviderType"', [4]),
         ('timestamp -ge "2020-01-01" AND id -lt 3', [1, 2]),
         ('category -contains "Agent"', []),
     ],
@@ -99,10 +101,10 @@ def test_entries_are_sorted_and_paged(trail):
     def ids(**more):
         return [entry["Id"] for entry in listed(trail, **more)]
 
-    assert ids(SortAscending=1) == [3, 2, 1]
-    assert ids(SortField="category") == [1, 2, 3]
-    assert ids(SortField="Operation") == [1, 3, 2]
-    assert ids(SortField="Timestamp", SortAscending=1, ReturnLimit=1, PageReturned=2) == [2]
+    assert ids(SortAscending=1) == [4, 3, 2, 1]
+    assert ids(SortField="category") == [1, 2, 3, 4]
+    assert ids(SortField="Operation") == [1, 2, 4, 3]
+    assert ids(SortField="Timestamp", SortAscending=1, ReturnLimit=1, PageReturned=2) == [3]
     assert ids(ReturnLimit=0) == []
 
 
@@ -125,8 +127,8 @@ def test_more_than_a_list_may_have_is_refused(trail):
 
 def test_related_entries_are_about_the_same_things_and_sorted_by_time(trail):
     related = listed(trail, "/RelatedEntities", QueryString="operation -eq Updated")
-    assert [entry["Id"] for entry in related] == [1, 2]
-    assert [entry["Id"] for entry in listed(trail, "/RelatedEntities", SortAscending=1)] == [3, 2, 1]
+    assert [entry["Id"] for entry in related] == [2, 3]
+    assert [entry["Id"] for entry in listed(trail, "/RelatedEntities", SortAscending=1)] == [4, 3, 2, 1]
 
 
 # --- Downloading ---------------------------------------------------------------------------------------------
@@ -144,9 +146,9 @@ def sheet(server, **parameters):
 def test_a_download_is_a_string_that_holds_csv_and_leaves_an_entry(trail):
     lines = sheet(trail, QueryString="category -eq SMTP", SortField="Timestamp", SortAscending=1)
     assert tuple(lines[0]) == KEYS
-    assert [line["Id"] for line in lines] == ["2", "1"]
+    assert [line["Id"] for line in lines] == ["3", "2"]
     assert {line["Category"] for line in lines} == {"SMTP"}
-    assert lines[1]["Message"] == listed(trail)[0]["Message"]
+    assert lines[1]["Message"] == listed(trail)[1]["Message"]
     last = listed(trail)[-1]
     assert (last["Category"], last["Operation"], last["User"]) == (Category.AUDIT, Operation.DOWNLOADED, "admin")
 
@@ -176,7 +178,7 @@ def test_a_download_of_too_many_entries_is_refused_clearly(trail, monkeypatch):
 
 def test_a_download_is_sent_in_pieces(trail, monkeypatch):
     monkeypatch.setattr(audit, "_AT_ONCE", 1)
-    assert [line["Id"] for line in sheet(trail)] == ["1", "2", "3"]
+    assert [line["Id"] for line in sheet(trail)] == ["1", "2", "3", "4"]
 
 
 def test_nobody_reads_the_trail_without_the_right_to(trail):

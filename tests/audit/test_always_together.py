@@ -18,6 +18,7 @@ from keyrelay.errors import KeyUnknown
 from keyrelay.secrets.rotation import rotate
 from keyrelay.server import Node
 from live import ADMIN_PASSWORD, ANONYMOUS, BASIC, SMTP, V2, Command
+from outboxes import site
 
 _ANSWERS = 4  # at least, before a server is killed
 PROVIDERS = "/KeyfactorAPI/PamProviders"
@@ -163,6 +164,7 @@ def test_signatures_hold_while_keys_are_rotated_and_entries_written(server):
 def test_nothing_is_changed_where_nothing_can_be_recorded(fresh_settings, start, lost):
     first = start(fresh_settings)
     first.put_v2(ANONYMOUS).raise_for_status()
+    before = first.run(rows)
     values = [b"0" * 40] if "$1" in lost else []
     first.run(lambda node: tampered(node, (lost, *values)))
     first.stop()
@@ -173,17 +175,30 @@ def test_nothing_is_changed_where_nothing_can_be_recorded(fresh_settings, start,
     assert "audit_head" in answer.json()["Message"]
     assert server.post("/api/v1/outbox/pause", json={}).status_code == 500
     assert server.get_v2()["SenderName"] == "PKI"
-    assert len(server.run(rows)) == 1
+    assert [tuple(row) for row in server.run(rows)] == [tuple(row) for row in before]
     with pytest.raises(KeyUnknown):
         server.run(lambda node: written(node, DEED))
 
 
-def test_a_new_key_is_made_for_an_empty_trail_only(server):
-    server.run(lambda node: tampered(node, ("UPDATE audit_head SET key_id = NULL, sealed = NULL, seal = ''",)))
+def test_a_new_key_is_made_for_an_empty_trail_only(fresh_settings):
+    lost = "UPDATE audit_head SET key_id = NULL, sealed = NULL, seal = ''"
 
-    async def prepared(node):
-        journal = Journal(node.keyring)
-        await journal.prepare(node.store)
+    async def prepared(node, *tampering):
+        """The key there is when a node starts after these."""
+        await tampered(node, (lost,), *tampering)
+        await Journal(node.keyring).prepare(node.store)
         return (await node.store.rows("SELECT key_id FROM audit_head"))[0][0]
 
-    assert server.run(prepared) is not None
+    async def main():
+        async with site(fresh_settings) as here:
+            assert await rows(here) == []
+            node = await here.office()
+            assert await prepared(node) is not None
+            await written(node, DEED)
+            assert (await verified(node)).broken is None
+            assert await prepared(node) is None
+            assert await prepared(node, ("UPDATE audit_head SET last = 0, hash = ''",)) is None
+            await tampered(node, ("UPDATE audit_head SET last = 1",))
+            assert await prepared(node, ("DELETE FROM audit_entry",)) is None
+
+    asyncio.run(main())

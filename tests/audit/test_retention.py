@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from trails import DEED, rows, tampered, told, verified, written
+from trails import DEED, grown, rows, tampered, told, verified, written
 
 from keyrelay import sending
 from keyrelay.audit import retention, verifying
@@ -33,7 +33,7 @@ async def forgotten(node, now=LATER, age=WEEK):
 @pytest.fixture
 def trail(server):
     """A server whose trail has ten entries."""
-    server.run(lambda node: written(node, *[DEED] * 10))
+    server.run(lambda node: grown(node, 10))
     return server
 
 

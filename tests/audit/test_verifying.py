@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from trails import DEED, rows, tampered, verified, written
+from trails import DEED, grown, rows, tampered, verified, written
 
 from keyrelay.audit import verifying
 from keyrelay.audit.chain import COLUMNS, Signer, hash_of, read_head
@@ -33,7 +33,7 @@ OTHER = {
 @pytest.fixture
 def trail(server):
     """A server whose trail has ten entries."""
-    server.run(lambda node: written(node, *[DEED] * 9))
+    server.run(lambda node: grown(node, 9))
     server.run(lambda node: written(node, DEED, by="al"))
     assert server.run(verified).broken is None
     return server

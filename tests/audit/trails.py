@@ -18,6 +18,12 @@ async def written(node, *deeds, by="jo", address="127.0.0.1"):
         await node.journal.write(change, *deeds)
 
 
+async def grown(node, number):
+    """Entries until there are so many, together with those that every database begins with."""
+    there = len(await rows(node))
+    await written(node, *[DEED] * (number - there))
+
+
 async def verified(node, since=None) -> Verified:
     return await verify(node.store, await node.journal.signer(node.store), since)
 

@@ -22,7 +22,7 @@ PROFILE = (
 
 @pytest.fixture(scope="module")
 def changed_dir(used_data_dir, tmp_path_factory):
-    """A data directory whose trail tells of two changes of the profile and of a provider."""
+    """A data directory whose trail tells of the first user, of two changes of the profile and of a provider."""
     data_dir = Path(shutil.copytree(used_data_dir, tmp_path_factory.mktemp("changed") / "data"))
     for command, given in (
         *((("smtp", "set", "-"), PROFILE % name) for name in ("PKI", "=1+1")),
@@ -68,7 +68,7 @@ def test_what_was_done_is_listed_newest_first_with_who_did_it(trail):
         (("--operation", "Updated"), ["SMTP profile"]),
         (("--about", "LOCAL"), ["Local"]),
         (("--user", "nobody"), []),
-        (("--since", "1h"), ["Local", "SMTP profile", "SMTP profile"]),
+        (("--since", "1h"), ["Local", "SMTP profile", "SMTP profile", "admin"]),
         (("--until", "1h"), []),
         (("--query", 'category -eq 2100 AND operation -contains "creat"'), ["SMTP profile"]),
         (("--query", "level -ge 1"), []),
@@ -89,20 +89,20 @@ def test_what_cannot_be_asked_for_is_explained(trail, options):
 
 
 def test_one_entry_is_shown_whole(trail):
-    shown = trail.ok("audit", "show", "2")
+    shown = trail.ok("audit", "show", "3")
     for part in ("SMTP", "Updated", "sender_name PKI → =1+1", "revision: 2"):
         assert part in shown
-    assert trail.read("audit", "show", "2") == listed(trail, "--query", "id -eq 2")[0]
+    assert trail.read("audit", "show", "3") == listed(trail, "--query", "id -eq 3")[0]
     trail.refused("unknown_name", "audit", "show", "99")
 
 
 def test_the_trail_is_verified_and_its_end_is_printed_to_be_noted(trail):
     printed = trail.ok("audit", "verify")
-    assert printed.startswith("The audit trail holds: 3 entries, from 1 on.\n")
-    end = re.search(r"It ends at (3:[0-9a-f]{64})", printed)[1]
+    assert printed.startswith("The audit trail holds: 4 entries, from 1 on.\n")
+    end = re.search(r"It ends at (4:[0-9a-f]{64})", printed)[1]
     assert trail.read("audit", "verify")["end"] == end
     trail.ok("smtp", "set", "-", given=PROFILE % "again")
-    assert "4 entries" in trail.ok("audit", "verify", "--since", end)
+    assert "5 entries" in trail.ok("audit", "verify", "--since", end)
 
 
 def test_a_trail_that_was_tampered_with_ends_with_one_sentence_and_exit_code_1(trail):
@@ -119,7 +119,7 @@ def test_a_trail_that_was_set_back_is_found_by_an_end_that_was_noted(trail):
     trail.ok("smtp", "set", "-", given=PROFILE % "later")
     end = trail.read("audit", "verify")["end"]
     (trail.data_dir / "keyrelay.db").write_bytes(backup)
-    assert "3 entries" in trail.ok("audit", "verify")
+    assert "4 entries" in trail.ok("audit", "verify")
     assert "it was set back" in trail.refused("trail_broken", "audit", "verify", "--since", end)
 
 
@@ -131,9 +131,9 @@ def test_what_is_no_end_of_a_trail_is_explained(trail, mark):
 def test_entries_are_exported_as_csv_without_formulas_and_that_is_recorded(trail):
     text = trail.ok("audit", "export")
     lines = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-    assert [line["Id"] for line in lines] == ["1", "2", "3", "4"]
-    assert (lines[3]["Category"], lines[3]["Operation"]) == ("Audit", "Downloaded")
-    assert "&lt;" not in lines[1]["Message"]
+    assert [line["Id"] for line in lines] == ["1", "2", "3", "4", "5"]
+    assert (lines[4]["Category"], lines[4]["Operation"]) == ("Audit", "Downloaded")
+    assert "&lt;" not in lines[2]["Message"]
     one = trail.ok("audit", "export", "--query", "category -eq PAM")
     assert len(one.splitlines()) == 2
 
@@ -146,15 +146,15 @@ def test_a_rotation_of_the_keys_is_told(trail):
 
 
 def test_a_moved_end_keeps_everybody_from_changing_anything_until_it_is_accepted_for_good(trail):
-    edited(trail, "DELETE FROM audit_entry WHERE id = 3")
-    edited(trail, "UPDATE audit_head SET last = 2, hash = (SELECT hash FROM audit_entry WHERE id = 2)")
+    edited(trail, "DELETE FROM audit_entry WHERE id = 4")
+    edited(trail, "UPDATE audit_head SET last = 3, hash = (SELECT hash FROM audit_entry WHERE id = 3)")
     trail.refused("trail_broken", "smtp", "set", "-", given=PROFILE % "refused")
-    assert "Entry 3 says what was found" in trail.ok("audit", "accept")
-    entry = trail.read("audit", "show", "3")
-    assert (entry["operation"], entry["level"], entry["details"]["last"]) == ("Reset", "Failure", 2)
+    assert "Entry 4 says what was found" in trail.ok("audit", "accept")
+    entry = trail.read("audit", "show", "4")
+    assert (entry["operation"], entry["level"], entry["details"]["last"]) == ("Reset", "Failure", 3)
     assert "its seal does not hold" in entry["details"]["broken"]
     trail.ok("smtp", "set", "-", given=PROFILE % "kept")
-    assert "4 entries" in trail.ok("audit", "verify")
+    assert "5 entries" in trail.ok("audit", "verify")
     trail.refused("unsuitable", "audit", "accept")
 
 
