@@ -99,7 +99,7 @@ class Cluster:
         """Start the server, after ``kill`` too."""
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.directory}"
-            f" -c max_connections=200 -c log_min_messages=fatal -c fsync={'on' if self.synced else 'off'}"
+            f" -c max_connections=200 -c log_min_messages=fatal{'' if self.synced else ' -c fsync=off'}"
         )
         _run("pg_ctl", "-D", self.directory / "data", "-l", self.directory / "log", "-o", options, "-w", "start")
 

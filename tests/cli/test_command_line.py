@@ -45,6 +45,11 @@ COMMANDS = [
     ("pam", "entry", "remove"),
     ("chaos-relay",),
     ("keys", "rotate"),
+    *(("audit", c) for c in ["list", "show", "verify", "export", "accept"]),
+    *(("token", c) for c in ["create", "list", "revoke"]),
+    *(("idp", c) for c in ["add", "list", "enable", "disable", "remove"]),
+    ("doctor",),
+    ("support-bundle",),
 ]
 
 

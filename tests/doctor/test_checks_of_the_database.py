@@ -202,10 +202,10 @@ def test_a_name_that_nobody_answers_keeps_nobody_waiting(monkeypatch):
     assert time.monotonic() - began < 12
 
 
-@only_postgresql
-def test_commits_that_are_not_waited_for_are_a_failure(environ, server, postgres):
-    name = urlsplit(server.settings.database_url).path[1:]
-    postgres.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+def test_commits_that_are_not_waited_for_are_a_failure(own_cluster):
+    environ = {"KEYRELAY_DATABASE_URL": own_cluster.fresh_database()}
+    name = urlsplit(environ["KEYRELAY_DATABASE_URL"]).path[1:]
+    own_cluster.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
     found(environ, "database-durability", "failure", "synchronous_commit is off")
 
 

@@ -24,7 +24,7 @@ async def relay(case: Case) -> Finding:
     if case.offline:
         return skipped("Nobody is connected to (--offline).")
     nameless = replace(case.configured, authentication=Anonymous())
-    report = await case.wired.diagnoses.run(Order(nameless, "connect"), advise=False)
+    report = await case.wired.diagnoses.look(Order(nameless, "connect"))
     failed = report.failed
     if failed is not None and failed.stage.evidence is not None:
         found, advice = _why(failed.stage.evidence, case.configured, report)

@@ -45,6 +45,10 @@ class Recorded:
         await self._write(_deed(report))
         return report
 
+    async def look(self, order: Order) -> Report:
+        """As ``Diagnoses.run`` without advice, and without an entry: for who only reads, and sends nothing."""
+        return await self._diagnoses.run(order, advise=False)
+
     async def close(self) -> None:
         await asyncio.gather(*self._given_up, return_exceptions=True)
         await self._diagnoses.close()
