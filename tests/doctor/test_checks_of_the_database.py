@@ -27,16 +27,6 @@ def environ(server):
     return environment(server.settings)
 
 
-@pytest.fixture(scope="module")
-def own_cluster():
-    """One whose configuration a test may change."""
-    if Cluster.programs() is None:
-        pytest.skip("PostgreSQL is not installed; to run these tests: apt-get install postgresql")
-    cluster = Cluster.start()
-    yield cluster
-    cluster.stop()
-
-
 def reconfigured(cluster, name, value, until):
     """Set it, and wait until it is so."""
     cluster.execute(f"ALTER SYSTEM SET {name} = '{value}'")
@@ -50,10 +40,12 @@ def reconfigured(cluster, name, value, until):
 # --- Both ----------------------------------------------------------------------------------------------------
 
 
-def test_a_database_that_is_in_use_is_well(environ, server):
-    findings = looked(environ, "database", "schema", "database-durability", "clock", "database-integrity")
+def test_a_database_that_is_in_use_is_well(well_server):
+    findings = looked(
+        environment(well_server.settings), "database", "schema", "database-durability", "clock", "database-integrity"
+    )
     assert {finding.verdict for finding in findings.values()} <= {"ok", "skipped"}
-    kind = "SQLite" if server.settings.database_url is None else "PostgreSQL"
+    kind = "SQLite" if well_server.settings.database_url is None else "PostgreSQL"
     assert kind in findings["database"].found
 
 

@@ -89,9 +89,9 @@ def test_every_check_has_an_id_of_its_own_and_says_what_it_looks_at():
         assert one.seconds <= 65
 
 
-def test_an_installation_that_is_well_is_all_ok_or_skipped(server):
-    findings = looked(environment(server.settings), offline=True)
-    wanted = {"profile", "data-dir"} if server.settings.database_url else {"profile"}
+def test_an_installation_that_is_well_is_all_ok_or_skipped(well_server):
+    findings = looked(environment(well_server.settings), offline=True)
+    wanted = {"profile", "data-dir"} if well_server.settings.database_url else {"profile"}
     assert {name for name, one in findings.items() if one.verdict not in {"ok", "skipped"}} <= wanted
 
 
