@@ -1,4 +1,4 @@
-"""What the doctor is to find well lies on a disk and syncs; other tests' files are in memory (``tests/in_memory.py``)."""
+"""What the doctor is to find well lies on a disk and syncs; the files of other tests are in memory."""
 
 from __future__ import annotations
 
