@@ -105,6 +105,13 @@ def clocks_of(made: Time) -> Iterator[None]:
 # --- Nodes on one database -----------------------------------------------------------------------------------
 
 
+async def _listening(store: Store) -> None:
+    """Return when a store hears notifications: on PostgreSQL a moment after it was opened."""
+    opened_at = getattr(store, "_confirmed_at", None)
+    while opened_at is not None and store._confirmed_at == opened_at:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.002)
+
+
 class Site:
     """One database, and the nodes that a test opens on it. ``snapshot`` is the profile as all of them see it."""
 
@@ -140,6 +147,7 @@ class Site:
 
     async def another_store(self) -> Store:
         store = await open_store(self._settings)
+        await _listening(store)
         if self.clocks is not None:
             store.dialect = _Turned(store.dialect, self.clocks)
         self._stores.append(store)

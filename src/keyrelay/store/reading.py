@@ -139,6 +139,7 @@ def read_only(file: Path) -> sqlite3.Connection:
     address = f"file:{quote(str(file))}?mode=rw"
     connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_SECONDS, check_same_thread=False)
     connection.execute("PRAGMA query_only=ON")
+    sqlite.give_clock(connection)
     return connection
 
 

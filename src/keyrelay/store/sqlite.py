@@ -33,7 +33,7 @@ _SPARE_PAGES, _SPARE_PART = 16_384, 10
 _PAGES_AT_ONCE = 256  # given back in one transaction
 
 # Nobody else changes anything during a transaction.
-DIALECT = Dialect("", "", "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)")
+DIALECT = Dialect("", "", "wall_microseconds()")
 
 _logger = logging.getLogger(__name__)
 
@@ -194,6 +194,7 @@ def _writing_connection(file: Path) -> sqlite3.Connection:
     )
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
+    give_clock(connection)
     return connection
 
 
@@ -202,7 +203,13 @@ def _reading_connection(file: Path) -> sqlite3.Connection:
         file, isolation_level=None, timeout=5.0, check_same_thread=False, cached_statements=STATEMENTS
     )
     connection.execute("PRAGMA query_only=ON")
+    give_clock(connection)
     return connection
+
+
+def give_clock(connection: sqlite3.Connection) -> None:
+    """Teach a connection the clock of the dialect: SQLite's own counts milliseconds, in which much can happen."""
+    connection.create_function("wall_microseconds", 0, lambda: time.time_ns() // 1000)
 
 
 def _newest(file: Path, reader: sqlite3.Connection) -> Callable[[], object]:
