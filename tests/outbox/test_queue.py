@@ -85,12 +85,13 @@ def test_many_who_come_together_share_few_transactions(on_both):
         counting = Counting(office.store)
         counting.gate = asyncio.Event()
         desk = queue(office, taken_in=lambda: told.append(None))
-        handing_in = asyncio.ensure_future(submit(desk, *(letter() for _ in range(300))))
-        # Until all have come, some into the first transaction.
-        while desk._octets < 300 * len(letter().content):  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.002)
-        counting.gate.set()
-        names = await handing_in
+        async with asyncio.TaskGroup() as group:
+            handing_in = group.create_task(submit(desk, *(letter() for _ in range(300))))
+            # Until all have come, some into the first transaction.
+            while desk._octets < 300 * len(letter().content):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.002)
+            counting.gate.set()
+        names = handing_in.result()
         assert len(set(names)) == 300
         assert set(await kept(made.store)) == set(names)
         assert 3 <= counting.transactions == len(told) <= 4, "128 at once, and perhaps one for the first alone"
