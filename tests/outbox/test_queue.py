@@ -85,10 +85,11 @@ def test_many_who_come_together_share_few_transactions(on_both):
         counting = Counting(office.store)
         counting.gate = asyncio.Event()
         desk = queue(office, taken_in=lambda: told.append(None))
+        letters = [letter() for _ in range(300)]
         async with asyncio.TaskGroup() as group:
-            handing_in = group.create_task(submit(desk, *(letter() for _ in range(300))))
+            handing_in = group.create_task(submit(desk, *letters))
             # Until all have come, some into the first transaction.
-            while desk._octets < 300 * len(letter().content):  # noqa: ASYNC110 - nobody tells
+            while desk._octets < sum(len(one.content) for one in letters):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.002)
             counting.gate.set()
         names = handing_in.result()
