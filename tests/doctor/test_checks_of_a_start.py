@@ -35,7 +35,8 @@ def test_every_setting_that_cannot_be_read_is_named_and_the_rest_is_looked_at_al
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "MASTER_KEY_FILE", "DATA_DIR"])
-def test_what_says_which_data_is_meant_is_not_guessed(environ, name):
+def test_what_says_which_data_is_meant_is_not_guessed(environ, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where nobody has started keyrelay
     broken = {"DATABASE_URL": "mysql://x", "MASTER_KEY_FILE": "missing", "DATA_DIR": ""}[name]
     findings = looked(environ | {f"KEYRELAY_{name}": broken}, "settings", "database", "schema", "master-key")
     if name == "DATA_DIR":  # empty means that it is not set, and there is no data in this directory
