@@ -181,7 +181,11 @@ class Double:
                 peer = self.request.getpeercert()
                 client = dict(pair[0] for pair in peer["subject"]).get("commonName") if peer else None
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                asked = Asked(self.command, self.path, headers, self.rfile.read(length), client)
+                body = self.rfile.read(length)
+                if len(body) < length:  # cancelled between the head and the body: nothing was asked
+                    self.close_connection = True
+                    return
+                asked = Asked(self.command, self.path, headers, body, client)
                 double.asked.append(asked)
                 try:
                     answered = double.rules(asked)
