@@ -54,6 +54,7 @@ def test_an_empty_variable_counts_as_unset():
         ("PORT", "0", 0),
         ("PORT", "65535", 65535),
         ("WORKERS", "64", 64),
+        ("SUBMISSIONS_PER_MINUTE", "1000000000", 1_000_000_000),
         ("SELF_SIGNED", "YES", True),
         ("SELF_SIGNED", "off", False),
         ("ALLOW_PLAIN_HTTP", "1", True),

@@ -31,7 +31,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 def number(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not low <= int(text) <= high:
+        if not re.fullmatch(r"\d{1,19}", text, re.ASCII) or not low <= int(text) <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(text)
 
