@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from datetime import timedelta
+from functools import cache, cached_property, partial
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +25,7 @@ from keyrelay.access.identity_providers import IdentityProviderKeeper
 from keyrelay.access.keeper import AccessKeeper
 from keyrelay.access.purses import Purses
 from keyrelay.access.rates import Rates
+from keyrelay.access.sessions import Sessions
 from keyrelay.access.sign_in import SignIn
 from keyrelay.access.throttle import Throttle
 from keyrelay.audit.journal import Journal
@@ -99,35 +101,42 @@ class Node:
         from keyrelay.api.doors import Doors
         from keyrelay.api.figures import Figures
         from keyrelay.api.operations import Services
+        from keyrelay.portal.portal import Portal
 
         rules = Rules(allow_insecure_sign_in=self.settings.allow_insecure_sign_in)
         sign_in = SignIn(self.store, Throttle(self.store, self.journal), self.bearers)
         turnstile = Turnstile.of(self.settings, Rates(self.store, self.journal))
-        return Application(
-            Services(
-                self.settings,
-                self.store,
-                self.access,
-                self.journal,
-                self.keeper,
-                rules,
-                self.providers,
-                self.vaults,
-                sign_in,
-                self.refusals,
-                turnstile,
-                self._purses,
-                lambda: self.diagnoses,
-                lambda: self.outbox,
-                Figures(),
-                Doors(self.settings.connections),
-            )
+        services = Services(
+            self.settings,
+            self.store,
+            self.access,
+            self.journal,
+            self.keeper,
+            rules,
+            self.providers,
+            self.identity_providers,
+            self.vaults,
+            sign_in,
+            self._sessions,
+            self.refusals,
+            turnstile,
+            self._purses,
+            lambda: self.diagnoses,
+            lambda: self.outbox,
+            Figures(),
+            Doors(self.settings.connections),
         )
+        return Application(services, partial(Portal, services))
 
     @cached_property
     def bearers(self) -> Bearers:
         """What looks at tokens that callers sign in with."""
         return Bearers(self.store, self.identity_providers, trusted.of_relays(self.settings).for_http)
+
+    @property
+    def _sessions(self) -> Sessions:
+        idle, life = timedelta(minutes=self.settings.session_idle_minutes), timedelta(hours=self.settings.session_hours)
+        return Sessions(self.store, self.identity_providers, idle, life)
 
     @cached_property
     def refusals(self) -> Refusals:

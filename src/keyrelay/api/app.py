@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keyrelay.api import (
     audit,
@@ -31,11 +31,13 @@ from keyrelay.api.quick import QuickReads
 from keyrelay.api.visits import Visits, visit_of
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, NotFound
 
+_PORTAL = "/portal"
+
 
 class Application:
-    """The ASGI application of one process."""
+    """The ASGI application of one process. ``portal`` makes what answers below ``/portal``."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, portal: Callable[[OutboxDesk], ASGIApp]) -> None:
         base_path = services.settings.base_path
         keyfactor, self._own = KeyfactorStyle(services.settings), OwnStyle()
         self._keyfactor: Style = keyfactor
@@ -50,6 +52,7 @@ class Application:
         ]
         compatible = [*compatible, *status.resources(base_path, keyfactor, services, compatible)]
         desk = OutboxDesk(services)
+        self._portal = portal(desk)
         own = [
             *profile.resources(self._own, services),
             *diagnoses.resources(self._own, services),
@@ -64,7 +67,7 @@ class Application:
         pages: Mapping[str, Callable[[], Awaitable[Answer]]] = {
             "/livez": status.live,
             "/readyz": lambda: status.ready(services),
-            "/": documents.to_documents,
+            "/": documents.to_portal,
             **documents.pages(services.settings),
         }
         routes += [
@@ -83,6 +86,9 @@ class Application:
         path = scope["path"].lower().rstrip("/") or "/"
         if not path.isprintable():  # a line break would end what the router's patterns look at
             await self._not_found({**scope, "path": path}, receive, send)
+            return
+        if path == _PORTAL or path.startswith(_PORTAL + "/"):
+            await self._portal({**scope, "path": path}, receive, send)
             return
         # Most paths hold no number: what is submitted thousands of times a second need not look at every pattern.
         await self._plain.get(path, self._router)({**scope, "path": path}, receive, send)

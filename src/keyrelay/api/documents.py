@@ -34,8 +34,9 @@ _STRICT: tuple[Header, ...] = (
 )
 
 
-async def to_documents() -> Answer:
-    return Answer(307, headers=((b"location", b"/docs"), *_SHARED))
+async def to_portal() -> Answer:
+    # Relative (RFC 9110 section 10.2.2), for a prefix that a proxy takes away.
+    return Answer(307, headers=((b"location", b"portal/"), *_SHARED))
 
 
 def pages(settings: Settings) -> Mapping[str, Page]:

@@ -16,14 +16,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from keyrelay.access.identity import Identity, tried_name
+from keyrelay.access.identity_providers import IdentityProviderKeeper
 from keyrelay.access.keeper import AccessKeeper
 from keyrelay.access.purses import Purses
+from keyrelay.access.sessions import Sessions
 from keyrelay.access.sign_in import SignIn
 from keyrelay.api.answers import PRIVATE, Answer, Header
 from keyrelay.api.conventions import asked_version
 from keyrelay.api.doors import Doors
 from keyrelay.api.figures import Figures
 from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer, shown
+from keyrelay.api.session_cookie import session_token
 from keyrelay.api.visits import visit_of
 from keyrelay.audit.acting import act_as
 from keyrelay.audit.journal import Journal
@@ -70,8 +73,10 @@ class Services:
     keeper: ProfileKeeper
     rules: Rules
     providers: ProviderKeeper
+    identity_providers: IdentityProviderKeeper
     vaults: Vaults
     sign_in: SignIn
+    sessions: Sessions
     refusals: Refusals
     turnstile: Turnstile
     purses: Purses
@@ -197,7 +202,7 @@ class Resource:
             operation = self._operation(scope["method"])
             identity = await self._identify(request)
             visit.user = identity.name
-            self._admit(identity, operation, request.path_params)
+            admit(identity, operation, request.path_params)
             version = self._version(request, operation)
             act_as(Actor(identity.name, visit.address))
             answer = await operation.versions[version](Call(request, identity, self.services))
@@ -219,42 +224,63 @@ class Resource:
 
     async def _identify(self, request: Request) -> Identity:
         header = request.headers.get("authorization")
-        given = None if header is None else header.encode("latin-1")
-        figures = self.services.figures
-        try:
-            identity = await self.services.sign_in.identify(given, address_of(request))
-        except KeyrelayError as problem:
-            figures.sign_ins["missing" if given is None else _UNSIGNED.get(shown(problem).status, "undecided")] += 1
-            raise
-        figures.sign_ins["accepted"] += 1
+        token = session_token(request) if header is None else None
+        identity = await signed_in(request, self.services, header, token)
         if "x-keyfactor-requested-with" not in request.headers:
             strict = self.services.settings.require_requested_with and self.style.versioned
-            # Only browsers send Origin; one that knows the password would add it to a foreign page's request (D10).
-            foreign = request.method != "GET" and "origin" in request.headers
+            # Browsers add a cookie to a foreign page's request, and a password that they know; only they send Origin
+            # (D10).
+            foreign = request.method != "GET" and (token is not None or "origin" in request.headers)
             if strict or foreign:
                 raise HeaderRequired("The header x-keyfactor-requested-with is missing.")
         return identity
 
-    def _admit(self, identity: Identity, operation: Operation, place: Mapping[str, str]) -> None:
-        if not identity.roles and not operation.roleless:
-            raise NoRole(f"User {identity.name} is known here and holds no role.")
-        if not operation.open_to(identity, place):
-            raise lacking(identity, str(operation.needs(place)))
-
     def _note(self, request: Request, identity: Identity | None, error: KeyrelayError) -> None:
         """Have it recorded, unless nobody has tried to be anybody: a request without credentials."""
         header = request.headers.get("authorization")
-        if header is None:
+        if header is None and identity is None:
             return
-        roles = None if identity is None else identity.roles
-        name = tried_name(header.encode("latin-1")) if identity is None else identity.name
-        refusal = Refusal(name[:_LONGEST_NAME], address_of(request), self.path, request.method, error.code, roles)
-        self.services.refusals.note(refusal)
+        name = tried_name((header or "").encode("latin-1")) if identity is None else identity.name
+        self.services.refusals.note(refusal_of(request, self.path, error, name, identity))
 
     def _version(self, request: Request, operation: Operation) -> int:
         if not self.style.versioned:
             return 1
         return asked_version(request.headers.getlist("x-keyfactor-api-version"), operation.versions)
+
+
+async def signed_in(request: Request, services: Services, header: str | None, token: str | None) -> Identity:
+    """Who sends the request: by an Authorization header, or by the token of a session.
+
+    Raises SignInRequired or TooManyAttempts.
+    """
+    figures = services.figures
+    try:
+        if token is not None:
+            identity = (await services.sessions.find(token)).identity
+        else:
+            given = None if header is None else header.encode("latin-1")
+            identity = await services.sign_in.identify(given, address_of(request))
+    except KeyrelayError as problem:
+        missing = header is None and token is None
+        figures.sign_ins["missing" if missing else _UNSIGNED.get(shown(problem).status, "undecided")] += 1
+        raise
+    figures.sign_ins["accepted"] += 1
+    return identity
+
+
+def admit(identity: Identity, operation: Operation, place: Mapping[str, str]) -> None:
+    """Raise NoRole or PermissionMissing for an identity that may not call the operation at this place."""
+    if not identity.roles and not operation.roleless:
+        raise NoRole(f"User {identity.name} is known here and holds no role.")
+    if not operation.open_to(identity, place):
+        raise lacking(identity, str(operation.needs(place)))
+
+
+def refusal_of(request: Request, route: str, error: KeyrelayError, name: str, identity: Identity | None) -> Refusal:
+    """What the audit trail is told of somebody who was refused; ``name`` is who that is, or says to be."""
+    roles = None if identity is None else identity.roles
+    return Refusal(name[:_LONGEST_NAME], address_of(request), route, request.method, error.code, roles)
 
 
 def number_in_path(call: Call) -> int | None:

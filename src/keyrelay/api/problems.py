@@ -28,6 +28,7 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.MalformedBody: Shown(400, "0xA0110012"),
     errors.UnknownVersion: Shown(400, "0xA0110013"),
     errors.HeaderRequired: Shown(400, "0xA0110007"),
+    errors.FormNotOurs: Shown(400, "0xA011002F"),
     errors.SignInRequired: Shown(401, "0xA0140001"),
     errors.NoRole: Shown(403, "0xA0140002"),
     errors.PermissionMissing: Shown(403, "0xA0140003"),

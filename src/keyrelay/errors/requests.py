@@ -114,6 +114,13 @@ class HeaderRequired(KeyrelayError):
     remedy = "Send the header x-keyfactor-requested-with: APIClient."
 
 
+class FormNotOurs(KeyrelayError):
+    """A form of the portal does not come from a page of this session."""
+
+    code = "form_not_ours"
+    remedy = "Open the page again, and send the form from there."
+
+
 class NotFound(KeyrelayError):
     """The path or the thing it names does not exist."""
 

@@ -19,7 +19,7 @@ from keyrelay.errors import DatabaseNewer, DatabaseUnreachable
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-HEAD = "0004"
+HEAD = "0005"
 # Any number will do, as long as it is ours: the advisory lock that makes starting nodes wait for each other.
 _MIGRATION_LOCK = 0x6B657972656C6179
 _PATIENCE_SECONDS = 30.0

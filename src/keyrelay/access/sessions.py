@@ -1,0 +1,137 @@
+"""Sessions of the portal: what a cookie stands for, on every node, until it ends (docs/decisions/0029).
+
+A session is a random token of 256 bits; the store has a hash of it. Whom it lets in is found out anew at each request,
+so that a role that was taken away, a password that was changed and a provider that was switched off end it at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+
+from keyrelay.access import accounts, claims
+from keyrelay.access.claims import Claim, ClaimType
+from keyrelay.access.identity import Identity
+from keyrelay.access.identity_providers import IdentityProviderKeeper
+from keyrelay.errors import SignInRequired
+from keyrelay.secrets.model import SecretText
+from keyrelay.store.model import Change, Row, Store
+
+_MICROSECONDS = 1_000_000
+_TOUCHED_EVERY = 60 * _MICROSECONDS  # a click within a minute of another is not written down
+_LONGEST_TOKEN = 64
+_SELECT = "SELECT id, name, password_mark, provider, claims, began_at, seen_at FROM portal_session"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody's session. ``form_token`` is what their forms have to bring along, which no other page can know."""
+
+    identity: Identity
+    form_token: str
+
+
+class Sessions:
+    """The one place that reads and writes sessions. ``idle`` and ``life``: without a request, and at all."""
+
+    def __init__(self, store: Store, providers: IdentityProviderKeeper, idle: timedelta, life: timedelta) -> None:
+        self._store = store
+        self._providers = providers
+        self._idle = idle // timedelta(microseconds=1)
+        self._life = life // timedelta(microseconds=1)
+
+    async def begin(self, name: str) -> SecretText:
+        """A session of a local user, whose password has just been found right. Gives its token."""
+        mark = await self._password_mark(name)
+        if mark is None:
+            raise SignInRequired("The user was removed while the password was checked.")
+        return await self._keep(name, mark, None, None)
+
+    async def begin_of_provider(self, name: str, provider: str, stated: Collection[Claim]) -> SecretText:
+        """The same for somebody of whom the identity provider of that id has stated these claims."""
+        kept = json.dumps([(int(claim.type), claim.value, claim.scheme) for claim in stated])
+        return await self._keep(name, None, provider, kept)
+
+    async def find(self, token: str) -> Session:
+        """Whose session it is. Raises SignInRequired when it is none, or is over."""
+        row = await self._row(token)
+        if row is None:
+            raise SignInRequired("The session has ended.", remedy="Sign in again.")
+        identity = await self._identity(row)
+        await self._touch(row)
+        return Session(identity, form_token(token))
+
+    async def end(self, token: str) -> None:
+        """Sign out."""
+        async with self._store.change() as change:
+            await change.run("DELETE FROM portal_session WHERE id = $1", _hash(token))
+
+    async def end_all(self, name: str) -> None:
+        """Sign out of everything: all sessions of that name, on all devices."""
+        async with self._store.change() as change:
+            await change.run("DELETE FROM portal_session WHERE name = $1", name)
+
+    async def _keep(self, name: str, mark: str | None, provider: str | None, kept: str | None) -> SecretText:
+        token, now = secrets.token_urlsafe(32), _now()
+        async with self._store.change() as change:
+            await self._sweep(change, now)
+            await change.run(
+                "INSERT INTO portal_session (id, name, password_mark, provider, claims, began_at, seen_at)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                *(_hash(token), name, mark, provider, kept, now, now),
+            )
+        return SecretText(token)
+
+    async def _sweep(self, change: Change, now: int) -> None:
+        over = "DELETE FROM portal_session WHERE seen_at < $1 OR began_at < $2"
+        await change.run(over, now - self._idle, now - self._life)
+
+    async def _row(self, token: str) -> Row | None:
+        if not 0 < len(token) <= _LONGEST_TOKEN:
+            return None
+        rows = await self._store.rows(f"{_SELECT} WHERE id = $1", _hash(token))
+        if not rows:
+            return None
+        began, seen = rows[0][5:7]
+        now = _now()
+        return rows[0] if now < seen + self._idle and now < began + self._life else None
+
+    async def _identity(self, row: Row) -> Identity:
+        _, name, mark, provider, kept, _, _ = row
+        if provider is None:
+            if mark != await self._password_mark(name):
+                raise SignInRequired("The password was changed, or the user removed.", remedy="Sign in again.")
+            return await accounts.identity(self._store, name)
+        if not any(one.id == provider and one.enabled for one in await self._providers.all()):
+            raise SignInRequired("The identity provider lets nobody in any more.", remedy="Sign in another way.")
+        stated = [Claim(ClaimType(kind), value, scheme) for kind, value, scheme in json.loads(kept)]
+        return await claims.identity(self._store, name, stated)
+
+    async def _touch(self, row: Row) -> None:
+        now = _now()
+        if now - row[6] > _TOUCHED_EVERY and self._store.writable:
+            async with self._store.change() as change:
+                await change.run("UPDATE portal_session SET seen_at = $1 WHERE id = $2", now, row[0])
+
+    async def _password_mark(self, name: str) -> str | None:
+        """What is another for each password that is set: its hash has a salt of its own."""
+        found = await accounts.find(self._store, [name])
+        return None if found is None else hashlib.sha256(found[1].encode()).hexdigest()
+
+
+def form_token(token: str) -> str:
+    """What forms in this session bring along."""
+    return hashlib.blake2b(b"form", key=token.encode(), digest_size=24).hexdigest()
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _now() -> int:
+    return int(time.time() * _MICROSECONDS)

@@ -1,0 +1,115 @@
+"""Signing in to the portal and out of it, in a real browser."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+from browsing import LOOKS, cookie_of, require_well_made, sign_in, window
+
+from keyrelay.api.session_cookie import NAME
+from live import ADMIN_PASSWORD
+
+
+def form(**fields: str) -> dict[str, str]:
+    return fields
+
+
+@pytest.mark.parametrize(("colours", "width"), LOOKS)
+def test_the_page_and_the_overview_are_well_made(chromium, module_server, colours, width):
+    with window(chromium, module_server, colours=colours, width=width, user=None) as page:
+        page.goto("/")
+        require_well_made(page)
+        sign_in(page)
+        require_well_made(page)
+
+
+def test_a_wrong_password_is_told_and_lets_nobody_in(chromium, sqlite_server):
+    with window(chromium, sqlite_server, user=None) as page:
+        page.goto("/portal/")
+        page.get_by_label("User name").fill("admin")
+        page.get_by_label("Password").fill("not the password")
+        page.get_by_role("button", name="Sign in").click()
+        assert "not right" in page.get_by_role("alert").inner_text()
+        assert page.get_by_label("User name").input_value() == "admin"
+        assert page.get_by_label("Password").input_value() == ""
+        require_well_made(page)
+        page.goto("/portal/")
+        assert page.url.endswith("/portal/sign-in")
+
+
+def test_whoever_asked_for_a_page_gets_there_after_signing_in(chromium, sqlite_server):
+    with window(chromium, sqlite_server, user=None) as page:
+        page.goto("/portal/nowhere/at-all?x=1")
+        assert "no page" in page.get_by_role("alert").inner_text()
+
+
+def test_the_cookie_is_for_no_script_and_for_no_other_site(sqlite_server):
+    answer = httpx2.post(f"{sqlite_server.url}/portal/sign-in", data=form(name="admin", password=ADMIN_PASSWORD))
+    attributes = {part.strip().lower() for part in answer.headers["set-cookie"].split(";")[1:]}
+    assert attributes == {"path=/", "secure", "httponly", "samesite=lax"}
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_signing_in_gives_a_new_session_and_ends_the_old_one(sqlite_server):
+    old = cookie_of(sqlite_server)
+    answer = httpx2.post(
+        f"{sqlite_server.url}/portal/sign-in",
+        data=form(name="admin", password=ADMIN_PASSWORD),
+        headers={"cookie": old},
+    )
+    new = answer.headers["set-cookie"].partition(";")[0]
+    assert new != old
+    assert httpx2.get(f"{sqlite_server.url}/portal/", headers={"cookie": old}).status_code == 303
+    assert httpx2.get(f"{sqlite_server.url}/portal/", headers={"cookie": new}).status_code == 200
+
+
+def test_signing_out_everywhere_ends_every_session(chromium, sqlite_server):
+    elsewhere = cookie_of(sqlite_server)
+    with window(chromium, sqlite_server) as page:
+        page.get_by_role("button", name="Sign out everywhere").click()
+        page.wait_for_url("**/portal/sign-in")
+        assert page.context.cookies() == []
+    assert httpx2.get(f"{sqlite_server.url}/portal/", headers={"cookie": elsewhere}).status_code == 303
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_sites_page_cannot_sign_anybody_in(sqlite_server, site):
+    answer = httpx2.post(
+        f"{sqlite_server.url}/portal/sign-in",
+        data=form(name="admin", password=ADMIN_PASSWORD),
+        headers={"sec-fetch-site": site},
+    )
+    assert answer.status_code == 400
+    assert "set-cookie" not in answer.headers
+    assert "form_not_ours" in answer.text
+
+
+@pytest.mark.parametrize("token", [None, "", "0" * 48])
+def test_a_form_without_its_token_changes_nothing(sqlite_server, token):
+    cookie = cookie_of(sqlite_server)
+    fields = {} if token is None else {"form_token": token}
+    answer = httpx2.post(f"{sqlite_server.url}/portal/sign-out", data={"x": "y", **fields}, headers={"cookie": cookie})
+    assert answer.status_code == 400
+    assert httpx2.get(f"{sqlite_server.url}/portal/", headers={"cookie": cookie}).status_code == 200
+
+
+def test_18_a_session_is_good_for_the_api_and_for_changes_with_the_header_only(sqlite_server):
+    headers = {"cookie": cookie_of(sqlite_server)}
+    url = f"{sqlite_server.url}/KeyfactorAPI/SMTP"
+    assert httpx2.get(url, headers=headers).status_code == 200
+    assert httpx2.put(url, headers=headers, json={}).json()["ErrorCode"] == "0xA0110007"
+    asked = httpx2.put(url, headers={**headers, "x-keyfactor-requested-with": "APIClient"}, json={})
+    assert asked.json()["ErrorCode"] == "0xA0110010"
+
+
+def test_a_changed_password_ends_the_sessions(sqlite_server):
+    from keyrelay.secrets.model import SecretText
+
+    cookie = cookie_of(sqlite_server)
+    sqlite_server.run(lambda node: node.access.set_password("admin", SecretText("another one 1")))
+    assert httpx2.get(f"{sqlite_server.url}/portal/", headers={"cookie": cookie}).status_code == 303
+
+
+def test_the_token_is_kept_nowhere(sqlite_server, database_text):
+    token = cookie_of(sqlite_server).removeprefix(NAME + "=")
+    assert token.encode() not in database_text()
