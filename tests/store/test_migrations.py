@@ -30,8 +30,8 @@ _TABLES = {
     "access_number", "account", "alembic_version", "api_token", "attempt", "audit_entry", "audit_head",
     "change_mark", "claim", "data_key", "housekeeping", "identity_provider", "message", "message_content",
     "message_recipient", "node", "outbox", "outbox_event", "outbox_minute", "outbox_sum", "outbox_tally",
-    "pam_entry", "pam_number", "pam_provider", "pam_type", "portal_session", "profile_revision", "rate_part", "role", "role_claim",
-    "role_holder", "role_permission", "schema_floor", "sign_in_failure", "sign_in_known", "stored_secret",
+    "pam_entry", "pam_number", "pam_provider", "pam_type", "portal_session", "profile_revision", "rate_part", "role",
+    "role_claim", "role_holder", "role_permission", "schema_floor", "sign_in_failure", "sign_in_known", "stored_secret",
     "submission_key",
 }  # fmt: skip
 _HALF_DONE = f"""
