@@ -5,7 +5,7 @@ BIN := .venv/bin
 # uv is faster; pip does the same.
 INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo "uv pip install --quiet --python $(BIN)/python" || echo "$(BIN)/python -m pip install --quiet --disable-pip-version-check")
 
-.PHONY: setup run test check storm bench bench-read bench-send bench-outbox lock format docs
+.PHONY: setup run test check storm bench bench-read bench-send bench-outbox bench-pages lock format docs
 .DEFAULT_GOAL := run
 
 setup: .venv/ready
@@ -28,7 +28,7 @@ check: .venv/ready-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: bench-read bench-send bench-outbox
+bench: bench-read bench-send bench-outbox bench-pages
 
 bench-read: .venv/ready-dev
 	@scripts/system-packages bench
@@ -41,6 +41,10 @@ bench-send: .venv/ready-dev
 bench-outbox: .venv/ready-dev
 	@scripts/system-packages bench
 	$(BIN)/python bench/outbox.py $(ARGS)
+
+bench-pages: .venv/ready-dev
+	@scripts/system-packages bench
+	$(BIN)/python bench/pages.py $(ARGS)
 
 # --- For developers ------------------------------------------------------------------------------------------
 
