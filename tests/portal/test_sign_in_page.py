@@ -102,6 +102,12 @@ def test_18_a_session_is_good_for_the_api_and_for_changes_with_the_header_only(s
     assert asked.json()["ErrorCode"] == "0xA0110010"
 
 
+def test_a_script_whose_session_is_over_is_told_so_without_a_window_that_asks_for_a_password(sqlite_server):
+    answer = httpx2.get(f"{sqlite_server.url}/api/v1/outbox", headers={"cookie": f"{NAME}=over"})
+    assert (answer.status_code, answer.json()["code"]) == (401, "session_over")
+    assert answer.headers["www-authenticate"] == 'Bearer realm="keyrelay"'
+
+
 def test_a_changed_password_ends_the_sessions(sqlite_server):
     from keyrelay.secrets.model import SecretText
 

@@ -18,7 +18,7 @@ from keyrelay.access import accounts, claims
 from keyrelay.access.claims import Claim, ClaimType
 from keyrelay.access.identity import Identity
 from keyrelay.access.identity_providers import IdentityProviderKeeper
-from keyrelay.errors import SignInRequired
+from keyrelay.errors import SessionOver
 from keyrelay.secrets.model import SecretText
 from keyrelay.store.model import Change, Row, Store
 
@@ -49,7 +49,7 @@ class Sessions:
         """A session of a local user, whose password has just been found right. Gives its token."""
         mark = await self._password_mark(name)
         if mark is None:
-            raise SignInRequired("The user was removed while the password was checked.")
+            raise SessionOver("The user was removed while the password was checked.")
         return await self._keep(name, mark, None, None)
 
     async def begin_of_provider(self, name: str, provider: str, stated: Collection[Claim]) -> SecretText:
@@ -58,10 +58,10 @@ class Sessions:
         return await self._keep(name, None, provider, kept)
 
     async def find(self, token: str) -> Session:
-        """Whose session it is. Raises SignInRequired when it is none, or is over."""
+        """Whose session it is. Raises SessionOver when it is none, or is over."""
         row = await self._row(token)
         if row is None:
-            raise SignInRequired("The session has ended.", remedy="Sign in again.")
+            raise SessionOver("The session has ended.")
         identity = await self._identity(row)
         await self._touch(row)
         return Session(identity, form_token(token))
@@ -105,10 +105,10 @@ class Sessions:
         _, name, mark, provider, kept, _, _ = row
         if provider is None:
             if mark != await self._password_mark(name):
-                raise SignInRequired("The password was changed, or the user removed.", remedy="Sign in again.")
+                raise SessionOver("The password was changed, or the user removed.")
             return await accounts.identity(self._store, name)
         if not any(one.id == provider and one.enabled for one in await self._providers.all()):
-            raise SignInRequired("The identity provider lets nobody in any more.", remedy="Sign in another way.")
+            raise SessionOver("The identity provider lets nobody in any more.", remedy="Sign in another way.")
         stated = [Claim(ClaimType(kind), value, scheme) for kind, value, scheme in json.loads(kept)]
         return await claims.identity(self._store, name, stated)
 

@@ -30,6 +30,7 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.HeaderRequired: Shown(400, "0xA0110007"),
     errors.FormNotOurs: Shown(400, "0xA011002F"),
     errors.SignInRequired: Shown(401, "0xA0140001"),
+    errors.SessionOver: Shown(401, "0xA0140008"),
     errors.NoRole: Shown(403, "0xA0140002"),
     errors.PermissionMissing: Shown(403, "0xA0140003"),
     errors.NotFound: Shown(404, "0xA0110014"),
@@ -119,6 +120,9 @@ def _headers(error: errors.KeyrelayError) -> tuple[Header, ...]:
 
 def _meant_for_clients(error: errors.KeyrelayError) -> tuple[Header, ...]:
     match error:
+        case errors.SessionOver():
+            # A browser that is offered Basic asks for a password in a window of its own.
+            return ((b"www-authenticate", b'Bearer realm="keyrelay"'),)
         case errors.SignInRequired():
             # RFC 6750 section 3: what kind of error, but only to those who have sent a token.
             bearer = b'Bearer realm="keyrelay"' + b', error="invalid_token"' * error.token_sent

@@ -170,6 +170,13 @@ class SignInRequired(KeyrelayError):
         self.token_sent = token_sent
 
 
+class SessionOver(SignInRequired):
+    """The session that a browser came with has ended, or never was one."""
+
+    code = "session_over"
+    remedy = "Sign in to the portal again."
+
+
 class NoRole(KeyrelayError):
     """The identity is known and holds no role at all."""
 
