@@ -120,16 +120,8 @@ def _headers(error: errors.KeyrelayError) -> tuple[Header, ...]:
 
 def _meant_for_clients(error: errors.KeyrelayError) -> tuple[Header, ...]:
     match error:
-        case errors.SessionOver():
-            # A browser that is offered Basic asks for a password in a window of its own.
-            return ((b"www-authenticate", b'Bearer realm="keyrelay"'),)
         case errors.SignInRequired():
-            # RFC 6750 section 3: what kind of error, but only to those who have sent a token.
-            bearer = b'Bearer realm="keyrelay"' + b', error="invalid_token"' * error.token_sent
-            return (
-                (b"www-authenticate", b'Basic realm="keyrelay", charset="UTF-8"'),
-                (b"www-authenticate", bearer),
-            )
+            return _challenges(error)
         case errors.MethodNotAllowed():
             return ((b"allow", ", ".join(error.allowed).encode()),)
         case errors.TooManyAttempts() | errors.TooManyTests() | errors.TooManyListeners() | errors.TooManyMessages():
@@ -139,6 +131,14 @@ def _meant_for_clients(error: errors.KeyrelayError) -> tuple[Header, ...]:
         case errors.OutboxFull():
             return ((b"retry-after", b"60"),)
     return ()
+
+
+def _challenges(error: errors.SignInRequired) -> tuple[Header, ...]:
+    # RFC 6750 section 3: what kind of error, but only to those who have sent a token.
+    bearer = b"www-authenticate", b'Bearer realm="keyrelay"' + b', error="invalid_token"' * error.token_sent
+    if isinstance(error, errors.SessionOver):
+        return (bearer,)  # a browser that is offered Basic asks for a password in a window of its own
+    return (b"www-authenticate", b'Basic realm="keyrelay", charset="UTF-8"'), bearer
 
 
 def _json(body: dict[str, object] | dict[str, str]) -> bytes:
