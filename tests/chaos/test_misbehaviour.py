@@ -6,8 +6,10 @@ import time
 
 import pytest
 
+from keyrelay.chaos.relay import ChaosRelay, Received
 from keyrelay.chaos.script import STAGES, Script, reply_bytes
 from keyrelay.errors import Unsuitable
+from relaying import beside
 
 EXTENSIONS = ("PIPELINING", "CHUNKING")
 RULES = {"extensions": EXTENSIONS, "starttls": True, "auth": ("PLAIN",), "users": {"u": "p"}}
@@ -139,6 +141,39 @@ def test_each_recipient_may_have_its_own_reply(relay, talk):
     assert client.ask("DATA").startswith("354")
     client.ask(".")
     assert server.messages[0].recipients == ("other@b.test",)
+
+
+def test_a_reply_for_a_domain_is_for_all_who_have_no_reply_of_their_own(relay, talk):
+    server = relay(rcpt_replies={"@b.test": "550 5.1.1 nobody", "one@b.test": "250 2.1.5 welcome"})
+    client = talk(server)
+    client.hello()
+    client.ask(MAIL[0])
+    assert client.ask("RCPT TO:<any@B.test>") == "550 5.1.1 nobody"
+    assert client.ask("RCPT TO:<one@b.test>") == "250 2.1.5 welcome"
+    assert client.ask("RCPT TO:<any@sub.b.test>").startswith("250 2.1.5 ok")
+
+
+def test_a_message_for_a_lost_domain_is_taken_without_an_answer_and_others_get_theirs(relay, talk):
+    server = relay(lost=frozenset({"lost.test"}))
+    other = talk(server)
+    other.hello()
+    assert other.message().startswith("250")
+    client = talk(server)
+    client.hello()
+    client.codes("MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "RCPT TO:<e@Lost.test>")
+    client.ask("DATA")
+    client.send(b"x\r\n.\r\n")
+    assert client.rest() == b""
+    assert [message.recipients for message in server.messages] == [("to@b.test",), ("c@d.test", "e@Lost.test")]
+
+
+def test_messages_are_told_also_where_none_is_kept(talk):
+    told: list[Received] = []
+    with beside(ChaosRelay(Script(), keep_messages=False, take=told.append), "asyncio") as server:
+        client = talk(server)
+        client.hello()
+        client.message("Subject: told\r\n\r\nx\r\n")
+        assert ([one.content for one in told], server.messages) == ([b"Subject: told\r\n\r\nx\r\n"], [])
 
 
 def test_a_reply_need_not_be_one(relay, talk):

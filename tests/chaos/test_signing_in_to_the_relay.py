@@ -66,6 +66,17 @@ def test_an_ordinary_client_signs_in(relay):
     assert server.mistakes == []
 
 
+def test_those_may_sign_in_too_whom_the_script_admits(relay, talk):
+    server = relay(**{**RULES, "admits": lambda user, secret: (user, secret) == ("guest", "ticket")})
+    for user, secret, code in [("guest", "ticket", "235"), ("guest", "forged", "535"), ("nobody", "ticket", "535")]:
+        client = talk(server)
+        client.hello()
+        assert client.ask(f"AUTH PLAIN {coded(chr(0) + user + chr(0) + secret)}")[:3] == code
+    client = talk(server)
+    client.hello()
+    assert client.ask(f"AUTH PLAIN {plain()}").startswith("235")
+
+
 @pytest.mark.parametrize(
     ("lines", "reply"),
     [

@@ -50,6 +50,7 @@ COMMANDS = [
     *(("idp", c) for c in ["add", "list", "enable", "disable", "remove"]),
     ("doctor",),
     ("support-bundle",),
+    ("demo",),
 ]
 
 

@@ -33,11 +33,13 @@ class Open(Protocol):
 class Memory:
     """Everything that happened, in order; with ``keep`` off, only how often.
 
-    ``report`` is called with the session and a line for people, in which no credentials are.
+    ``report`` is called with the session and a line for people, in which no credentials are; ``take`` with each message
+    that was taken, kept or not.
     """
 
     keep: bool
     report: Report | None
+    take: Callable[[Received], None] | None = None
     messages: list[Received] = field(default_factory=list)
     commands: list[tuple[int, str]] = field(default_factory=list)
     flights: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
@@ -81,5 +83,7 @@ class Memory:
         self.accepted += 1
         if self.keep:
             self.messages.append(received)
+        if self.take is not None:
+            self.take(received)
         if self.report is not None:
             self.report(received.session, f"message accepted, {len(received.content)} bytes")

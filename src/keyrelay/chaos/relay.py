@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +27,7 @@ class ChaosRelay:
     this is a test's memory. ``flights``: session and the commands that arrived in one read; the end of content is
     ``.``, a response of AUTH ``(credentials)``. ``mistakes``: session and how the client broke the protocol.
     ``sni``: the names asked for in TLS handshakes. Without ``keep_messages`` all of these stay empty, for benchmarks
-    and long runs. ``report`` is told session and a line for people, in which no credentials are.
+    and long runs. ``report`` is told session and a line for people, in which no credentials are; ``take`` each message.
     """
 
     def __init__(  # noqa: PLR0913 - where and what, all of it optional
@@ -38,12 +39,13 @@ class ChaosRelay:
         port: int = 0,
         keep_messages: bool = True,
         report: Report | None = None,
+        take: Callable[[Received], None] | None = None,
     ) -> None:
         self.host = host
         self.port = port
         first = script or Script()
         self._scripts = (first, *first.then)
-        self._memory = Memory(keep_messages, report)
+        self._memory = Memory(keep_messages, report, take)
         self._certificates = certificates
         self._own_directory: tempfile.TemporaryDirectory[str] | None = None
         self._server: asyncio.Server | None = None

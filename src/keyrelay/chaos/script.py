@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -52,7 +52,9 @@ class Script:
     """How a chaos relay behaves; without arguments it is a well-behaved relay. Raises Unsuitable.
 
     ``replies``: what is said at a stage (see STAGES) instead of the usual answer; several lines by a tuple. A 421
-    also closes. At ``auth`` it is the verdict, which any credentials get. ``rcpt_replies`` wins over it.
+    also closes. At ``auth`` it is the verdict, which any credentials get. ``rcpt_replies`` wins over it: what one
+    recipient gets, or all of a domain (``@example.org``, in lower case).
+    ``lost``: domains for which a message is taken, and the connection ends without an answer.
     ``stall``: at this stage, or ``tls``, nothing more is said or heard.
     ``close``: at this stage, or ``tls``, the connection ends instead of an answer; ``mid:<stage>`` ends it in the
     middle of the answer; ``after-dot`` takes the message and ends the connection without an answer.
@@ -61,7 +63,8 @@ class Script:
     ``inject``: clear text right behind the 220 of STARTTLS. ``raw_greeting``: bytes instead of a greeting; nothing
     that follows is answered.
     ``silent``: connections are taken, and nothing is ever said or read.
-    ``auth``: mechanisms offered. ``users``: the password, or access token, of each user.
+    ``auth``: mechanisms offered. ``users``: the password, or access token, of each user. ``admits``: who may sign in
+    beside them, by user and secret.
     ``echo_credentials``: every sign-in is refused, with what was sent in the answer.
     ``tls_version``: ``1.0`` means 1.0 and 1.1, the others mean exactly that version.
     ``client_ca``: only clients with a certificate of our authority get through.
@@ -74,10 +77,12 @@ class Script:
     auth: tuple[str, ...] = ()
     auth_needs_tls: bool = False
     users: Mapping[str, str] = field(default_factory=dict)
+    admits: Callable[[str, str], bool] | None = None
     require_auth: bool = False
     replies: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     rcpt_replies: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     stall: str | None = None
+    lost: frozenset[str] = frozenset()
     close: str | None = None
     drip: float = 0.0
     delay: float = 0.0

@@ -126,10 +126,13 @@ class Session(Conversation):
         usual = b"250 2.1.5 ok\r\n"
         if len(self._recipients) >= _MOST_RECIPIENTS:
             usual = b"452 4.5.3 too many recipients\r\n"
-        if _positive(self.answer("rcpt", usual, scripted=self._rcpt_replies.get(address))):
+        if _positive(self.answer("rcpt", usual, scripted=self._scripted(address))):
             self._recipients.append(address)
         else:
             self._refused = True
+
+    def _scripted(self, recipient: str) -> bytes | None:
+        return self._rcpt_replies.get(recipient) or self._rcpt_replies.get("@" + _domain(recipient))
 
     def _rset(self, _: str) -> None:
         if _positive(self.answer("rset", b"250 2.0.0 ok\r\n")):
@@ -230,7 +233,7 @@ class Session(Conversation):
                 self.note(mistake)
                 return
         message = Received(mail.sender, recipients, content, self.number, self._user, self.tls, mail.parameters)
-        if self.script.close == AFTER_DOT:
+        if self.script.close == AFTER_DOT or not self.script.lost.isdisjoint(map(_domain, recipients)):
             self.memory.message(message)
             self.hang_up()
             return
@@ -302,7 +305,15 @@ class Session(Conversation):
     def _fits(self, user: str, secret: str) -> bool:
         if "auth" in self.replies:
             return True  # the verdict is scripted; no challenge comes before it
-        return not self.script.echo_credentials and self.script.users.get(user) == secret
+        if self.script.echo_credentials:
+            return False
+        return self.script.users.get(user) == secret or (
+            self.script.admits is not None and self.script.admits(user, secret)
+        )
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2].lower()
 
 
 def _positive(code: int) -> bool:

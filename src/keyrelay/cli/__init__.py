@@ -61,6 +61,11 @@ app.command(
     name="chaos-relay",
     help="Run a mail server that misbehaves as you tell it, to see what your programs and alerts make of it.",
 )
+app.command(
+    "keyrelay.cli.demo:demo",
+    name="demo",
+    help="Run keyrelay with all it needs, and with example data, to try it: nothing has to be set up.",
+)
 app.command("keyrelay.cli.audit:app", name="audit", help="Who did what, and whether the record of it was changed.")
 app.command("keyrelay.cli.keys:app", name="keys", help="The keys that protect stored secrets.")
 

@@ -63,7 +63,7 @@ def chaos_relay(
     reply
         What to say at a stage, as in rcpt="550 5.1.1 no such user". Once for each line.
     rcpt_reply
-        What to say to one recipient, as in joe@example.org="452 4.2.2 mailbox full".
+        What to say to one recipient, as in joe@example.org="452 4.2.2 mailbox full", or to a domain: @example.org="…".
     stall
         Stage (or tls) at which it says nothing any more.
     close
