@@ -14,7 +14,7 @@ from datetime import datetime
 
 from keyrelay.errors import KeyReused, StoreUnavailable
 from keyrelay.outbox import content
-from keyrelay.outbox.books import Books, Turn
+from keyrelay.outbox.books import Books
 from keyrelay.outbox.figures import Entrance
 from keyrelay.outbox.letter import Letter
 from keyrelay.outbox.office import Office
@@ -103,12 +103,13 @@ class Queue:
 
         Raises OutboxFull, KeyReused or StoreUnavailable.
         """
-        if self._watch.own is None:
+        if (wall := self._watch.wall) is None:
             await self._office.open()
+            wall = self._watch.clock.wall
         await self._room.require(len(letter.content))
         if self._octets > _MOST_WAITING:
             raise StoreUnavailable("More is handed in than the database can take.")
-        entry = _Entry(new_id(self._watch.clock.wall), letter, order, asyncio.get_running_loop().create_future())
+        entry = _Entry(new_id(wall), letter, order, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
         self._octets += len(letter.content)
         if self._task is None:
@@ -160,22 +161,23 @@ class Queue:
 
     def _enqueue(self, group: Sequence[_Entry], sealed: Sequence[Sealed]) -> Work[list[Receipt | KeyReused]]:
         clock = self._watch.clock
-        earlier = yield from _take_keys(group, stamp(clock.wall))
+        at = stamp(clock.wall)
+        earlier = yield from _take_keys(group, at)
         new = [(entry, seal) for entry, seal in zip(group, sealed, strict=True) if entry.id not in earlier]
         entries = [entry for entry, _ in new]
-        yield from many(_INSERT_MESSAGE, [self._row(entry, clock) for entry in entries])
+        yield from many(_INSERT_MESSAGE, [self._row(entry, clock, at) for entry in entries])
         yield from many(
             "INSERT INTO message_content (message, key_id, sealed)",
             [(entry.id, seal.key_id, seal.content) for entry, seal in new],
         )
         yield from many("INSERT INTO message_recipient (address, message)", list(_addresses(entries)))
-        turns = [Turn(entry.id, None, "queued", content=len(entry.letter.content)) for entry in entries]
-        yield from self._books.entries(turns, clock.wall)
+        octets = sum(len(entry.letter.content) for entry in entries)
+        yield from self._books.arrivals([entry.id for entry in entries], octets, clock.wall)
         if entries and not self._sends_itself():
             yield self._store.signal()
         return [earlier.get(entry.id, Receipt(entry.id)) for entry in group]
 
-    def _row(self, entry: _Entry, clock: OutboxClock) -> tuple[object, ...]:
+    def _row(self, entry: _Entry, clock: OutboxClock, submitted_at: int) -> tuple[object, ...]:
         letter, order = entry.letter, entry.order
         later = order.send_after is not None and order.send_after > clock.wall
         not_before = clock.of_wall(order.send_after) if later and order.send_after else None
@@ -186,7 +188,7 @@ class Queue:
             letter.message_id,
             letter.envelope.sender,
             order.by,
-            stamp(clock.wall),
+            submitted_at,
             len(letter.content),
             order.priority,
             int(letter.needs_smtputf8),

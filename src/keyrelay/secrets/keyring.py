@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from json.encoder import encode_basestring_ascii
+from json.encoder import encode_basestring_ascii as _text
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -34,8 +34,9 @@ class Place:
     destination: str
 
     def associated_data(self, key_id: int) -> bytes:
-        texts = map(encode_basestring_ascii, (self.table, self.row, self.field, self.destination))
-        return f"[{', '.join(texts)}, {key_id}]".encode()  # what json.dumps makes of it, in a fourth of the time
+        # What json.dumps makes of it, in a fraction of the time.
+        table, row, field, destination = self.table, self.row, self.field, self.destination
+        return f"[{_text(table)}, {_text(row)}, {_text(field)}, {_text(destination)}, {key_id}]".encode()
 
 
 @dataclass(frozen=True, slots=True)
