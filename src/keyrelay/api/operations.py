@@ -20,7 +20,7 @@ from keyrelay.access.keeper import AccessKeeper
 from keyrelay.access.purses import Purses
 from keyrelay.access.sign_in import SignIn
 from keyrelay.api.answers import PRIVATE, Answer, Header
-from keyrelay.api.conventions import asked_version
+from keyrelay.api.conventions import asked_version, header_of
 from keyrelay.api.doors import Doors
 from keyrelay.api.figures import Figures
 from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer, shown
@@ -115,9 +115,11 @@ class Operation:
 
         A star stands for what is no number, or not known: no string holds one, so only what covers all of them will do.
         """
+        if self.permission is None or "{" not in self.permission:
+            return self.permission
         number = place.get("id", "")
         number = number if number.isascii() and number.isdigit() and len(number) <= _DIGITS else "*"
-        return self.permission and self.permission.format(id=number)
+        return self.permission.format(id=number)
 
     def open_to(self, identity: Identity, place: Mapping[str, str]) -> bool:
         """Whether the identity may call it, at this place."""
@@ -218,19 +220,19 @@ class Resource:
         return operation
 
     async def _identify(self, request: Request) -> Identity:
-        header = request.headers.get("authorization")
-        given = None if header is None else header.encode("latin-1")
+        scope = request.scope
+        given = header_of(scope, b"authorization")
         figures = self.services.figures
         try:
-            identity = await self.services.sign_in.identify(given, address_of(request))
+            identity = await self.services.sign_in.identify(given, visit_of(scope).address)
         except KeyrelayError as problem:
             figures.sign_ins["missing" if given is None else _UNSIGNED.get(shown(problem).status, "undecided")] += 1
             raise
         figures.sign_ins["accepted"] += 1
-        if "x-keyfactor-requested-with" not in request.headers:
+        if header_of(scope, b"x-keyfactor-requested-with") is None:
             strict = self.services.settings.require_requested_with and self.style.versioned
             # Only browsers send Origin; one that knows the password would add it to a foreign page's request (D10).
-            foreign = request.method != "GET" and "origin" in request.headers
+            foreign = scope["method"] != "GET" and header_of(scope, b"origin") is not None
             if strict or foreign:
                 raise HeaderRequired("The header x-keyfactor-requested-with is missing.")
         return identity
@@ -243,11 +245,11 @@ class Resource:
 
     def _note(self, request: Request, identity: Identity | None, error: KeyrelayError) -> None:
         """Have it recorded, unless nobody has tried to be anybody: a request without credentials."""
-        header = request.headers.get("authorization")
+        header = header_of(request.scope, b"authorization")
         if header is None:
             return
         roles = None if identity is None else identity.roles
-        name = tried_name(header.encode("latin-1")) if identity is None else identity.name
+        name = tried_name(header) if identity is None else identity.name
         refusal = Refusal(name[:_LONGEST_NAME], address_of(request), self.path, request.method, error.code, roles)
         self.services.refusals.note(refusal)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +26,8 @@ from keyrelay.profile.model import SmtpProfile
 _LATEST = timedelta(days=366)  # a year, from whichever day
 _ENVELOPE = frozenset({"sender", "recipient", "send_after", "priority"})
 _ONCE = ("sender", "send_after", "priority")
+# Nothing in it stands for anything else, and no pair is empty: it need not be decoded.
+_PLAIN_QUERY = re.compile(r"[\w@.:-]+=[\w@.:-]*(?:&[\w@.:-]+=[\w@.:-]*)*", re.ASCII)
 
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -141,6 +144,11 @@ def _parameters(query: str, recipients: int) -> dict[str, list[str]]:
     if query.count("&") >= most:
         raise BadInput((too_many("recipient", recipients, "addresses"),))
     given: dict[str, list[str]] = {}
+    if _PLAIN_QUERY.fullmatch(query):
+        for pair in query.split("&"):
+            name, _, value = pair.partition("=")
+            given.setdefault(name, []).append(value)
+        return given
     try:
         for name, value in parse_qsl(query.encode("latin-1").decode("ascii"), keep_blank_values=True, errors="strict"):
             given.setdefault(name, []).append(value)
