@@ -140,8 +140,7 @@ class _Pieces:
         self.entrance.let_go(self.octets)
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
+class _Form(msgspec.Struct, frozen=True):
     """What a request says before its body: how that is to be read, the query, and the Idempotency-Key."""
 
     read: Read

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
@@ -34,8 +34,7 @@ _object = msgspec.json.Decoder(dict[str, Any]).decode
 Read = Callable[[bytes, str, Allowance, datetime], "Handed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
+class Handed(msgspec.Struct, frozen=True):
     """What was handed in, and nothing is wrong with it. ``send_after`` is None for now."""
 
     letter: Letter
@@ -46,12 +45,11 @@ class Handed:
 # --- In whose name -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(msgspec.Struct, frozen=True):
     """In whose names somebody may send; ``lacking`` collects the permissions for those it was asked about in vain."""
 
     identity: Identity
-    lacking: dict[str, None] = field(default_factory=dict)
+    lacking: dict[str, None] = msgspec.field(default_factory=dict)
 
     def allow(self, address: str) -> bool:
         needed = sending_as(address)

@@ -9,8 +9,10 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from keyrelay.errors import KeyReused, StoreUnavailable
 from keyrelay.outbox import content
@@ -40,8 +42,7 @@ class Key:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What belongs to a submission beside the message. ``by`` is the user, ``send_after`` a time of the wall clock."""
 
     by: str
@@ -57,20 +58,18 @@ class Order:
         return hashlib.sha256(f"{self.by}\0{self.key.text}".encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What a caller holds in the hand: the id of the submission. ``repeated``: it was taken in before."""
 
     id: str
     repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True, eq=False):
     id: str
     letter: Letter
     order: Order
-    receipt: asyncio.Future[Receipt] = field(compare=False)
+    receipt: asyncio.Future[Receipt]
 
 
 class Queue:
