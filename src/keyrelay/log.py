@@ -29,8 +29,9 @@ def start(level: str, form: str) -> None:
     """Send the log of this process to standard error, as ``text`` or ``json``, from ``level`` upwards."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text())
-    # Looked up for every line, and told in none.
+    # Looked up for every line, and told in none; the last is how logging's own manual leaves out where a line is from.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # noqa: SLF001 - as the manual says
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from canary import leaks, new_canary
@@ -222,7 +223,7 @@ def test_a_large_message_is_read_beside_the_event_loop(desk, monkeypatch, kind, 
         monkeypatch.setattr(entrance, "from_json", reading)
     else:
         original = entrance._form
-        monkeypatch.setattr(entrance, "_form", lambda request: replace(original(request), read=reading))
+        monkeypatch.setattr(entrance, "_form", lambda request: msgspec.structs.replace(original(request), read=reading))
     body: Any = JSON | {"text": text.decode()} if as_json else MESSAGE + text
     name = taken_in(hand_in(desk, body, headers={"idempotency-key": new_canary()}))
     assert len(octets(desk, name)) > len(text)

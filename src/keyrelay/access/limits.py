@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from keyrelay.errors import TooManyMessages, TooManyTests
 
 PART = 3_000_000
@@ -44,8 +46,7 @@ class Limit:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Meter:
+class Meter(msgspec.Struct, frozen=True):
     """A limit as it applies to one user or one address."""
 
     limit: Limit

@@ -81,16 +81,19 @@ class Purses:
 
     def _pay(self, meters: Sequence[Meter], now: float) -> bool:
         """Whether there was one in each purse. Raises what the limit says that is known to be used up."""
-        purses = [self._purses.get(meter.id) for meter in meters]
-        for meter, purse in zip(meters, purses, strict=True):
+        full, all_there = [], True
+        for meter in meters:
+            purse = self._purses.get(meter.id)
+            if purse is not None and purse.left and now < purse.until:
+                full.append(purse)
+                continue
+            all_there = False
             if purse is not None and not purse.left and now < min(purse.until, purse.free_at):
                 raise meter.limit.refusal(purse.free_at - now)
-        if not all(purse is not None and purse.left and now < purse.until for purse in purses):
-            return False
-        for purse in purses:
-            assert purse is not None  # noqa: S101 - as was just seen
-            purse.left -= 1
-        return True
+        if all_there:
+            for purse in full:
+                purse.left -= 1
+        return all_there
 
     async def _serve_all(self) -> None:
         try:

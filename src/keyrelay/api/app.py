@@ -87,11 +87,13 @@ class Application:
         if not path.isprintable():  # a line break would end what the router's patterns look at
             await self._not_found({**scope, "path": path}, receive, send)
             return
+        if path != scope["path"]:
+            scope = {**scope, "path": path}
         if path == _PORTAL or path.startswith(_PORTAL + "/"):
-            await self._portal({**scope, "path": path}, receive, send)
+            await self._portal(scope, receive, send)
             return
         # Most paths hold no number: what is submitted thousands of times a second need not look at every pattern.
-        await self._plain.get(path, self._router)({**scope, "path": path}, receive, send)
+        await self._plain.get(path, self._router)(scope, receive, send)
 
     async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the shape of ASGI
         path: str = scope["path"]

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Scope
 
 from keyrelay.errors import BodyTooLarge, BodyTooSlow, MalformedBody, UnknownVersion, UnsupportedMediaType, Violation
 from keyrelay.profile.model import RequestHeader
@@ -31,6 +32,14 @@ class Pairs(tuple[tuple[str, Any], ...]):
     """A JSON object as it was written: keys in order, repeated ones included."""
 
     __slots__ = ()
+
+
+def header_of(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that name, which is in lower case; None when there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
 
 
 async def read_fields(request: Request, *, form: bool = False, optional: bool = False) -> Pairs:

@@ -78,11 +78,11 @@ class Entrance:
         key = None
         if form.key is not None:
             key = Key(form.key, await _beside(body, lambda: form.digest(call.identity.name, body)))
-        order = Order(call.identity.name, key=key)
         try:
             return await self._submit(call, form, body, key)
         except KeyrelayError as error:
             # What was taken in is not refused when it comes again, whatever has changed since.
+            order = Order(call.identity.name, key=key)
             known = None if isinstance(error, StoreUnavailable) else await self._known(order)
             if known is not None:
                 return known
@@ -140,8 +140,7 @@ class _Pieces:
         self.entrance.let_go(self.octets)
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
+class _Form(msgspec.Struct, frozen=True):
     """What a request says before its body: how that is to be read, the query, and the Idempotency-Key."""
 
     read: Read

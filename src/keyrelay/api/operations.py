@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
@@ -22,7 +23,7 @@ from keyrelay.access.purses import Purses
 from keyrelay.access.sessions import Sessions
 from keyrelay.access.sign_in import SignIn
 from keyrelay.api.answers import PRIVATE, Answer, Header
-from keyrelay.api.conventions import asked_version
+from keyrelay.api.conventions import asked_version, header_of
 from keyrelay.api.doors import Doors
 from keyrelay.api.figures import Figures
 from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer, shown
@@ -86,8 +87,7 @@ class Services:
     doors: Doors
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One request whose caller may make it."""
 
     request: Request
@@ -120,9 +120,11 @@ class Operation:
 
         A star stands for what is no number, or not known: no string holds one, so only what covers all of them will do.
         """
+        if self.permission is None or "{" not in self.permission:
+            return self.permission
         number = place.get("id", "")
         number = number if number.isascii() and number.isdigit() and len(number) <= _DIGITS else "*"
-        return self.permission and self.permission.format(id=number)
+        return self.permission.format(id=number)
 
     def open_to(self, identity: Identity, place: Mapping[str, str]) -> bool:
         """Whether the identity may call it, at this place."""
@@ -223,24 +225,25 @@ class Resource:
         return operation
 
     async def _identify(self, request: Request) -> Identity:
-        header = request.headers.get("authorization")
+        scope = request.scope
+        header = header_of(scope, b"authorization")
         token = session_token(request) if header is None else None
         identity = await signed_in(request, self.services, header, token)
-        if "x-keyfactor-requested-with" not in request.headers:
+        if header_of(scope, b"x-keyfactor-requested-with") is None:
             strict = self.services.settings.require_requested_with and self.style.versioned
             # Browsers add a cookie to a foreign page's request, and a password that they know; only they send Origin
             # (D10).
-            foreign = request.method != "GET" and (token is not None or "origin" in request.headers)
+            foreign = scope["method"] != "GET" and (token is not None or header_of(scope, b"origin") is not None)
             if strict or foreign:
                 raise HeaderRequired("The header x-keyfactor-requested-with is missing.")
         return identity
 
     def _note(self, request: Request, identity: Identity | None, error: KeyrelayError) -> None:
         """Have it recorded, unless nobody has tried to be anybody: a request without credentials."""
-        header = request.headers.get("authorization")
+        header = header_of(request.scope, b"authorization")
         if header is None and identity is None:
             return
-        name = tried_name((header or "").encode("latin-1")) if identity is None else identity.name
+        name = tried_name(header or b"") if identity is None else identity.name
         self.services.refusals.note(refusal_of(request, self.path, error, name, identity))
 
     def _version(self, request: Request, operation: Operation) -> int:
@@ -249,7 +252,7 @@ class Resource:
         return asked_version(request.headers.getlist("x-keyfactor-api-version"), operation.versions)
 
 
-async def signed_in(request: Request, services: Services, header: str | None, token: str | None) -> Identity:
+async def signed_in(request: Request, services: Services, header: bytes | None, token: str | None) -> Identity:
     """Who sends the request: by an Authorization header, or by the token of a session.
 
     Raises SignInRequired or TooManyAttempts.
@@ -259,8 +262,7 @@ async def signed_in(request: Request, services: Services, header: str | None, to
         if token is not None:
             identity = (await services.sessions.find(token)).identity
         else:
-            given = None if header is None else header.encode("latin-1")
-            identity = await services.sign_in.identify(given, address_of(request))
+            identity = await services.sign_in.identify(header, address_of(request))
     except KeyrelayError as problem:
         missing = header is None and token is None
         figures.sign_ins["missing" if missing else _UNSIGNED.get(shown(problem).status, "undecided")] += 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
@@ -25,14 +26,15 @@ from keyrelay.profile.model import SmtpProfile
 _LATEST = timedelta(days=366)  # a year, from whichever day
 _ENVELOPE = frozenset({"sender", "recipient", "send_after", "priority"})
 _ONCE = ("sender", "send_after", "priority")
+# Nothing in it stands for anything else, and no pair is empty: it need not be decoded.
+_PLAIN_QUERY = re.compile(r"[\w@.:-]+=[\w@.:-]*(?:&[\w@.:-]+=[\w@.:-]*)*", re.ASCII)
 
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 
 Read = Callable[[bytes, str, Allowance, datetime], "Handed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
+class Handed(msgspec.Struct, frozen=True):
     """What was handed in, and nothing is wrong with it. ``send_after`` is None for now."""
 
     letter: Letter
@@ -43,12 +45,11 @@ class Handed:
 # --- In whose name -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(msgspec.Struct, frozen=True):
     """In whose names somebody may send; ``lacking`` collects the permissions for those it was asked about in vain."""
 
     identity: Identity
-    lacking: dict[str, None] = field(default_factory=dict)
+    lacking: dict[str, None] = msgspec.field(default_factory=dict)
 
     def allow(self, address: str) -> bool:
         needed = sending_as(address)
@@ -141,6 +142,11 @@ def _parameters(query: str, recipients: int) -> dict[str, list[str]]:
     if query.count("&") >= most:
         raise BadInput((too_many("recipient", recipients, "addresses"),))
     given: dict[str, list[str]] = {}
+    if _PLAIN_QUERY.fullmatch(query):
+        for pair in query.split("&"):
+            name, _, value = pair.partition("=")
+            given.setdefault(name, []).append(value)
+        return given
     try:
         for name, value in parse_qsl(query.encode("latin-1").decode("ascii"), keep_blank_values=True, errors="strict"):
             given.setdefault(name, []).append(value)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any
 
+import msgspec
+
 
 class Category(IntEnum):
     """What area an entry is about. Upstream's numbers where it has published one, and our own from 2100 (D16)."""
@@ -90,8 +92,7 @@ class Kind(StrEnum):
     AUDIT = "AuditTrail"
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(msgspec.Struct, frozen=True):
     """Who did it, and the network address that it came from; none for the command line, and for keyrelay itself."""
 
     name: str

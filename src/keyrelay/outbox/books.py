@@ -7,7 +7,7 @@ its own, so that nobody ever waits for another to count. The sums over all rows 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -49,22 +49,22 @@ class Books:
     def entries(self, turns: Sequence[Turn], wall: datetime) -> Iterator[Statement]:
         """The statements that count these changes and tell of them."""
         if turns:
-            yield from self._tally(turns)
+            yield from self._tally(*_sums(turns))
             moved = [turn for turn in turns if turn.before != turn.after]
-            yield from self._minute(moved, stamp(wall) // _MINUTE)
-            yield from self._events(moved, stamp(wall))
+            amounts = Counter("submitted" if turn.before is None else turn.after for turn in moved)
+            yield from self._minute(amounts, stamp(wall) // _MINUTE)
+            changes = [(turn.id, turn.after) for turn in moved if turn.after is not None]
+            yield from self._events(changes, stamp(wall))
 
-    def _tally(self, turns: Iterable[Turn]) -> Iterator[Statement]:
-        messages: Counter[str] = Counter()
-        octets = 0
-        for turn in turns:
-            if turn.before is not None:
-                messages[turn.before] -= 1
-            if turn.after is not None:
-                messages[turn.after] += 1
-            if turn.content:
-                messages[CONTENT] += 1 if turn.content > 0 else -1
-                octets += turn.content
+    def arrivals(self, ids: Sequence[str], octets: int, wall: datetime) -> Iterator[Statement]:
+        """The same for submissions that are new, and have so many octets of content together."""
+        if ids:
+            number, at = len(ids), stamp(wall)
+            yield from self._tally({CONTENT: number, "queued": number}, octets)
+            yield from self._minute({"submitted": number}, at // _MINUTE)
+            yield from self._events([(one, "queued") for one in ids], at)
+
+    def _tally(self, messages: Mapping[str, int], octets: int) -> Iterator[Statement]:
         rows = [
             (self._node, state, amount, octets if state == CONTENT else 0)
             for state, amount in sorted(messages.items())
@@ -77,8 +77,7 @@ class Books:
             " octets = outbox_tally.octets + excluded.octets",
         )
 
-    def _minute(self, turns: Iterable[Turn], minute: int) -> Iterator[Statement]:
-        amounts = Counter("submitted" if turn.before is None else turn.after for turn in turns)
+    def _minute(self, amounts: Mapping[str | None, int], minute: int) -> Iterator[Statement]:
         rows = [
             (minute, self._node, what, amount)
             for what, amount in sorted(amounts.items(), key=str)
@@ -90,10 +89,24 @@ class Books:
             "ON CONFLICT (minute, node, what) DO UPDATE SET amount = outbox_minute.amount + excluded.amount",
         )
 
-    def _events(self, turns: Sequence[Turn], at: int) -> Iterator[Statement]:
-        changes = [(turn.id, turn.after) for turn in turns if turn.after is not None]
+    def _events(self, changes: Sequence[tuple[str, State]], at: int) -> Iterator[Statement]:
         rows = []
         for first in range(0, len(changes), _MOST_IN_AN_EVENT):
             self._serial += 1
             rows.append((self._node, self._serial, at, _encode(changes[first : first + _MOST_IN_AN_EVENT]).decode()))
         yield from many("INSERT INTO outbox_event (node, serial, at, changes)", rows)
+
+
+def _sums(turns: Iterable[Turn]) -> tuple[Mapping[str, int], int]:
+    """How many messages more there are in each state, and of how many octets more."""
+    messages: Counter[str] = Counter()
+    octets = 0
+    for turn in turns:
+        if turn.before is not None:
+            messages[turn.before] -= 1
+        if turn.after is not None:
+            messages[turn.after] += 1
+        if turn.content:
+            messages[CONTENT] += 1 if turn.content > 0 else -1
+            octets += turn.content
+    return messages, octets

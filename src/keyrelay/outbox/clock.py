@@ -32,6 +32,11 @@ class Watch:
         return own
 
     @property
+    def wall(self) -> datetime | None:
+        """What ``clock`` has as the time of the wall; None as for ``own``."""
+        return None if self._row is None else self._row.wall + timedelta(seconds=ticks() - self._at)
+
+    @property
     def clock(self) -> OutboxClock:
         """The row, as it would be if somebody looked now and the wall clock had not been turned since."""
         assert self._row is not None  # noqa: S101 - as above

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
+import msgspec
+
 from keyrelay.errors import BadInput, Violation
 from keyrelay.profile.addresses import envelope_address
 from keyrelay.relay.model import Content, Envelope
@@ -16,8 +18,7 @@ _MEGABYTE = 1024 * 1024
 _LONGEST_ADDRESS = 1000  # characters that are worth remembering: none that long is an address
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(msgspec.Struct, frozen=True):
     """A message ready to be sent, and its envelope. Nothing that could be known now is wrong with it.
 
     ``needs_smtputf8``: an address or a header has characters outside ASCII (RFC 6531). ``needs_8bit``: the content has

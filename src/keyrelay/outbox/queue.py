@@ -9,12 +9,14 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from keyrelay.errors import KeyReused, StoreUnavailable
 from keyrelay.outbox import content
-from keyrelay.outbox.books import Books, Turn
+from keyrelay.outbox.books import Books
 from keyrelay.outbox.figures import Entrance
 from keyrelay.outbox.letter import Letter
 from keyrelay.outbox.office import Office
@@ -40,8 +42,7 @@ class Key:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What belongs to a submission beside the message. ``by`` is the user, ``send_after`` a time of the wall clock."""
 
     by: str
@@ -57,20 +58,18 @@ class Order:
         return hashlib.sha256(f"{self.by}\0{self.key.text}".encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What a caller holds in the hand: the id of the submission. ``repeated``: it was taken in before."""
 
     id: str
     repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True, eq=False):
     id: str
     letter: Letter
     order: Order
-    receipt: asyncio.Future[Receipt] = field(compare=False)
+    receipt: asyncio.Future[Receipt]
 
 
 class Queue:
@@ -103,12 +102,13 @@ class Queue:
 
         Raises OutboxFull, KeyReused or StoreUnavailable.
         """
-        if self._watch.own is None:
+        if (wall := self._watch.wall) is None:
             await self._office.open()
+            wall = self._watch.clock.wall
         await self._room.require(len(letter.content))
         if self._octets > _MOST_WAITING:
             raise StoreUnavailable("More is handed in than the database can take.")
-        entry = _Entry(new_id(self._watch.clock.wall), letter, order, asyncio.get_running_loop().create_future())
+        entry = _Entry(new_id(wall), letter, order, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
         self._octets += len(letter.content)
         if self._task is None:
@@ -160,22 +160,23 @@ class Queue:
 
     def _enqueue(self, group: Sequence[_Entry], sealed: Sequence[Sealed]) -> Work[list[Receipt | KeyReused]]:
         clock = self._watch.clock
-        earlier = yield from _take_keys(group, stamp(clock.wall))
+        at = stamp(clock.wall)
+        earlier = yield from _take_keys(group, at)
         new = [(entry, seal) for entry, seal in zip(group, sealed, strict=True) if entry.id not in earlier]
         entries = [entry for entry, _ in new]
-        yield from many(_INSERT_MESSAGE, [self._row(entry, clock) for entry in entries])
+        yield from many(_INSERT_MESSAGE, [self._row(entry, clock, at) for entry in entries])
         yield from many(
             "INSERT INTO message_content (message, key_id, sealed)",
             [(entry.id, seal.key_id, seal.content) for entry, seal in new],
         )
         yield from many("INSERT INTO message_recipient (address, message)", list(_addresses(entries)))
-        turns = [Turn(entry.id, None, "queued", content=len(entry.letter.content)) for entry in entries]
-        yield from self._books.entries(turns, clock.wall)
+        octets = sum(len(entry.letter.content) for entry in entries)
+        yield from self._books.arrivals([entry.id for entry in entries], octets, clock.wall)
         if entries and not self._sends_itself():
             yield self._store.signal()
         return [earlier.get(entry.id, Receipt(entry.id)) for entry in group]
 
-    def _row(self, entry: _Entry, clock: OutboxClock) -> tuple[object, ...]:
+    def _row(self, entry: _Entry, clock: OutboxClock, submitted_at: int) -> tuple[object, ...]:
         letter, order = entry.letter, entry.order
         later = order.send_after is not None and order.send_after > clock.wall
         not_before = clock.of_wall(order.send_after) if later and order.send_after else None
@@ -186,7 +187,7 @@ class Queue:
             letter.message_id,
             letter.envelope.sender,
             order.by,
-            stamp(clock.wall),
+            submitted_at,
             len(letter.content),
             order.priority,
             int(letter.needs_smtputf8),

@@ -226,7 +226,9 @@ class _Reading:
     def letter(self, envelope: Envelope, now: datetime) -> Letter:
         """The message as it is sent. Nothing is wrong with it."""
         added, message_id = self._missing(envelope, now)
-        edits = [(field, b"") for name in _TAKEN_OUT & self._fields.keys() for field in self._fields[name]]
+        edits: list[tuple[re.Match[bytes], bytes]] = []
+        if not _TAKEN_OUT.isdisjoint(self._fields):
+            edits += [(field, b"") for name in _TAKEN_OUT & self._fields.keys() for field in self._fields[name]]
         if not self._ascii_head:
             edits += self._narrowed()
         content = self._content
@@ -254,7 +256,7 @@ class _Reading:
             added.append(f"Message-ID: {message_id}")
         if self._is_foreign_text():
             added += _PLAIN_UTF8
-        return "".join(line + "\r\n" for line in added).encode(), message_id
+        return "\r\n".join([*added, ""]).encode(), message_id
 
     def _name_of(self, sender: str) -> str:
         return self._allowance.sender_name if self._allowance.is_profiles(sender) else ""

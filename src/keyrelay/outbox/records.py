@@ -43,11 +43,8 @@ def moment(stamped: int) -> datetime:
 
 def new_id(now: datetime) -> str:
     """A UUID that sorts by time (version 7, RFC 9562 section 5.7)."""
-    milliseconds = stamp(now) // 1000
-    random = int.from_bytes(os.urandom(10))
-    number = milliseconds << 80 | 0x7 << 76 | (random >> 68) << 64 | 0x2 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF
-    digits = f"{number:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    first, random = f"{stamp(now) // 1000:012x}", os.urandom(10).hex()
+    return f"{first[:8]}-{first[8:]}-7{random[:3]}-{'89ab'[int(random[3], 16) & 3]}{random[4:7]}-{random[7:19]}"
 
 
 def first_id(moment: datetime) -> str:

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Literal
 
+import msgspec
+
 from keyrelay.outbox.model import ACTIONS, WAITING, Action, NotAllowed, Recipient, Said
 from keyrelay.outbox.pressure import Pressure, Reading, felt, relieved
 from keyrelay.relay.model import Evidence, Stage
@@ -25,8 +27,7 @@ ABOUT_THE_MESSAGE: frozenset[Stage] = frozenset({"sender", "recipient", "data"})
 Verdict = Literal["accepted", "deferred", "refused", "outcome_unknown", "given_back"]
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxClock:
+class OutboxClock(msgspec.Struct, frozen=True):
     """The time of the outbox, one row in the store: ``now`` when a node last looked, ``wall`` what the clock said.
 
     While a node runs, outbox time passes as that node's monotonic clock does, whatever becomes of the wall clock:

@@ -27,8 +27,7 @@ from keyrelay.portal.rendering import Rendering, problem_of, rendered
 _REFUSED = (NoRole, PermissionMissing)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked(Call):
+class Asked(Call, frozen=True):
     """A request for a page, by somebody who may see it. ``form`` is empty unless it is a POST."""
 
     session: Session

@@ -82,8 +82,7 @@ class SignInPage:
         """Raises SignInRequired or TooManyAttempts."""
         if not name or ":" in name:
             raise SignInRequired("User name or password is not right.")
-        credentials = base64.b64encode(f"{name}:{password}".encode("utf-8", "replace")).decode()
-        header = f"Basic {credentials}"
+        header = b"Basic " + base64.b64encode(f"{name}:{password}".encode("utf-8", "replace"))
 
         async def identify() -> Identity:
             return await signed_in(request, self.services, header, None)

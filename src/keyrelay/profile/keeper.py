@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import zip_longest
 
 from keyrelay.audit.journal import Journal
@@ -46,12 +47,17 @@ class Snapshot:
     @property
     def tag(self) -> str:
         """Differs between any two revisions, also of a database that was set back and went on from there."""
-        stamp = 0 if self.changed_at is None else int(self.changed_at.timestamp() * 1_000_000)
-        return f"{self.revision}-{stamp:x}"
+        return _tag(self.revision, self.changed_at)
 
     def is_still(self, other: Snapshot) -> bool:
         """Whether both are the same revision."""
         return self.tag == other.tag
+
+
+@lru_cache(maxsize=16)
+def _tag(revision: int, changed_at: datetime | None) -> str:
+    stamp = 0 if changed_at is None else int(changed_at.timestamp() * 1_000_000)
+    return f"{revision}-{stamp:x}"
 
 
 UNCONFIGURED = Snapshot(0, None, None, None, None, {})

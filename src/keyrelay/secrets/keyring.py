@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from json.encoder import encode_basestring_ascii
+from json.encoder import encode_basestring_ascii as _text
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -24,8 +24,7 @@ from keyrelay.store.model import Change, Reader, Row, Store
 _NONCE_BYTES = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a sealed value belongs; it opens nowhere else."""
 
     table: str
@@ -34,12 +33,12 @@ class Place:
     destination: str
 
     def associated_data(self, key_id: int) -> bytes:
-        texts = map(encode_basestring_ascii, (self.table, self.row, self.field, self.destination))
-        return f"[{', '.join(texts)}, {key_id}]".encode()  # what json.dumps makes of it, in a fourth of the time
+        # What json.dumps makes of it, in a fraction of the time.
+        table, row, field, destination = self.table, self.row, self.field, self.destination
+        return f"[{_text(table)}, {_text(row)}, {_text(field)}, {_text(destination)}, {key_id}]".encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(msgspec.Struct, frozen=True):
     """A ciphertext (nonce first) and the data key it was made with."""
 
     key_id: int

@@ -31,6 +31,8 @@ _LOOK_SECONDS = 0.05  # between two looks whether another process has changed th
 # So many free pages, or one in so many, are left in the file: the next messages will want them.
 _SPARE_PAGES, _SPARE_PART = 16_384, 10
 _PAGES_AT_ONCE = 256  # given back in one transaction
+# Written to the log before they go into the file: the same few pages change in every transaction, and go there once.
+_PAGES_AHEAD = 4_000
 
 # Nobody else changes anything during a transaction.
 DIALECT = Dialect("", "", "wall_microseconds()")
@@ -148,7 +150,7 @@ class SqliteStore:
             return 0
         async with self._turn:
             try:
-                return await self._writer.do(_shrink)
+                return await self._writer.do_patiently(_shrink)
             except sqlite3.Error as problem:
                 raise unavailable(problem) from problem
 
@@ -194,6 +196,8 @@ def _writing_connection(file: Path) -> sqlite3.Connection:
     )
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_PAGES_AHEAD}")
+    connection.execute("PRAGMA busy_timeout=0")  # the writer waits by itself
     give_clock(connection)
     return connection
 

@@ -51,8 +51,20 @@ class Writer:
         return writer
 
     async def do(self, what: Callable[[sqlite3.Connection], _Value]) -> _Value:
-        """Do something with the connection, in the thread."""
+        """Do something with the connection, in the thread. It waits for no other process that writes."""
         return await self._ordered(lambda: what(self._connection))
+
+    async def do_patiently(self, what: Callable[[sqlite3.Connection], _Value]) -> _Value:
+        """The same for what begins to write by itself."""
+
+        def work() -> _Value:
+            self._connection.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000:.0f}")
+            try:
+                return what(self._connection)
+            finally:
+                self._connection.execute("PRAGMA busy_timeout = 0")
+
+        return await self._ordered(work)
 
     def _ordered(self, what: Callable[[], _Value]) -> asyncio.Future[_Value]:
         loop = asyncio.get_running_loop()
@@ -119,17 +131,15 @@ class Writer:
 
         SQLite would sleep for one millisecond, then two, five and ten between its looks; transactions take less.
         """
-        connection.execute("PRAGMA busy_timeout = 0")
-        try:
-            deadline, pause = time.monotonic() + self._busy_seconds, _SHORTEST_PAUSE
-            while not _begun(connection, last=time.monotonic() > deadline):
-                time.sleep(pause)
-                pause = min(pause * 1.2, _LONGEST_PAUSE)
-        finally:
-            connection.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000:.0f}")
+        if _begun(connection):
+            return
+        deadline, pause = time.monotonic() + self._busy_seconds, _SHORTEST_PAUSE
+        while not _begun(connection, last=time.monotonic() > deadline):
+            time.sleep(pause)
+            pause = min(pause * 1.2, _LONGEST_PAUSE)
 
 
-def _begun(connection: sqlite3.Connection, *, last: bool) -> bool:
+def _begun(connection: sqlite3.Connection, *, last: bool = False) -> bool:
     try:
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as problem:
