@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-
-from starlette.requests import ClientDisconnect, Request
 
 from keyrelay.access.permissions import MODIFY_SETTINGS
 from keyrelay.api.answers import JSON, Answer, Events
-from keyrelay.api.conventions import Fields, Pairs, read_fields
-from keyrelay.api.drafts import checker, require_use
-from keyrelay.api.operations import (
-    Call,
-    Operation,
-    Resource,
-    Services,
-    Style,
-    address_of,
-    blamed,
-    while_the_caller_waits,
-)
+from keyrelay.api.conventions import Fields, read_fields
+from keyrelay.api.diagnosing import order_of, tested, told
+from keyrelay.api.operations import Call, Operation, Resource, Services, Style
 from keyrelay.api.problems import own_answer
 from keyrelay.api.profile import read_given
-from keyrelay.errors import BadInput, NoProfile, Violation
-from keyrelay.profile import patch
-from keyrelay.profile.model import SmtpProfile
-from keyrelay.profile.rules import address
+from keyrelay.errors import KeyrelayError
 
 if TYPE_CHECKING:  # what a start does not need: a test imports it
     from keyrelay.relay.diagnosis import Finding, Order, Report
 
 EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 _NAMES = {"profile": "profile", "mode": "mode", "recipient": "recipient"}
-_MODES = ("connect", "envelope", "message")
 
 
 def resources(style: Style, services: Services) -> list[Resource]:
@@ -95,83 +77,33 @@ def finding_document(finding: Finding) -> dict[str, Any]:
 
 async def _post(call: Call) -> Answer:
     order = await _order(call)
-    queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-    work = _run(call, order, queue)
     if "text/event-stream" not in call.request.headers.get("accept", ""):
-        return Answer(200, _json(report_document(await while_the_caller_waits(call.request, work))), (JSON,))
-    task = asyncio.create_task(work, name="keyrelay-diagnosis")
-    first = await queue.get()
-    if first is None:  # it has not even begun: say why as everything else does
-        await task
-    return Events(200, headers=(EVENT_STREAM,), events=_events(call.request, first, queue, task))
-
-
-async def _run(call: Call, order: Order, queue: asyncio.Queue[bytes | None]) -> Report:
-    try:
-        async with call.services.turnstile.turn(call.identity.name, address_of(call.request)):
-            run = call.services.diagnoses().run(
-                order, finished=lambda finding: queue.put_nowait(_event("stage", finding_document(finding)))
-            )
-            report = await call.services.figures.test(run)
-        queue.put_nowait(_event("report", report_document(report)))
-        return report
-    finally:
-        queue.put_nowait(None)
-
-
-async def _events(
-    request: Request, first: bytes | None, queue: asyncio.Queue[bytes | None], task: asyncio.Task[Report]
-) -> AsyncIterator[bytes]:
-    try:
-        event = first
-        while event is not None:
-            yield event
-            event = await while_the_caller_waits(request, queue.get())
-        if (problem := task.exception()) is not None:
-            error = blamed(problem if isinstance(problem, Exception) else RuntimeError())
-            yield _event("error", json.loads(own_answer(error, str).body))
-    except ClientDisconnect:
-        pass
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await task
+        return Answer(200, _json(report_document(await tested(call, order))), (JSON,))
+    return Events(200, headers=(EVENT_STREAM,), events=await told(call, order, _event))
 
 
 async def _order(call: Call) -> Order:
-    """What is to be tested. Raises BadInput, or NoProfile."""
-    from keyrelay.relay.diagnosis import Order
-
+    """What is to be tested. Raises BadInput, NoProfile or PermissionMissing."""
     fields = Fields(await read_fields(call.request, optional=True), _NAMES, exact=True)
     recipient, mode = fields.text("recipient"), fields.text("mode")
     if mode is None:
         mode = "connect" if recipient is None else "message"
     given = fields.members("profile")
-    found = fields.violations
-    if mode not in _MODES:
-        found.append(Violation("mode", "unknown_mode", "{field} must be connect, envelope or message."))
-    elif recipient is not None or mode != "connect":
-        found.extend(address("recipient", recipient))
-    profile = await _profile(call, given, tuple(found))
-    return Order(profile, mode, recipient)  # type: ignore[arg-type]  # one of _MODES
+    return await order_of(call, mode, recipient, None if given is None else read_given(given), tuple(fields.violations))
 
 
-async def _profile(call: Call, given: Pairs | None, found: tuple[Violation, ...]) -> SmtpProfile:
-    """The stored profile with what was given in its place, checked together with everything else."""
-    current = await call.services.keeper.snapshot()
-    if given is None:
-        if found:
-            raise BadInput(found)
-        if current.profile is None:
-            raise NoProfile("No profile is configured yet, and none was given.")
-        require_use(call.identity, (source for _, source in current.profile.secrets()))
-        return current.profile
-    values, violations = read_given(given)
-    draft, more = patch.merge(current, values)
-    return (await checker(call))(draft, (*found, *violations, *more))
+def _event(told: Finding | Report | KeyrelayError) -> bytes:
+    from keyrelay.relay.diagnosis import Finding
+
+    if isinstance(told, KeyrelayError):
+        return event("error", json.loads(own_answer(told, str).body))
+    if isinstance(told, Finding):
+        return event("stage", finding_document(told))
+    return event("report", report_document(told))
 
 
-def _event(name: str, document: dict[str, Any]) -> bytes:
+def event(name: str, document: dict[str, Any]) -> bytes:
+    """A server-sent event."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), _json(document))
 
 

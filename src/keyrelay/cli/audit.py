@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from keyrelay.api.audit import downloaded
+from keyrelay.api.learned import shown
 from keyrelay.api.lists import MOST_RETURNED
 from keyrelay.audit import accepting, reading, telling, verifying
 from keyrelay.audit.acting import acting
@@ -18,7 +19,6 @@ from keyrelay.audit.model import Entry
 from keyrelay.audit.reading import FIELDS, Search
 from keyrelay.audit.verifying import Mark, Verified
 from keyrelay.cli import audit_shown, moments, terminal
-from keyrelay.cli.learned import shown
 from keyrelay.cli.terminal import AsJson
 from keyrelay.errors import BadInput, TrailBroken, UnknownName, Unsuitable
 from keyrelay.query_language import AllOf, Comparison, Condition, Operator, parse

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from keyrelay.api.learned import shown
 from keyrelay.cli import moments, outbox_shown, terminal
-from keyrelay.cli.learned import shown
 from keyrelay.cli.terminal import AsJson
 from keyrelay.errors import UnknownName, Unsuitable
 from keyrelay.outbox.listing import MOST_ON_A_PAGE, Detail, Search

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keyrelay.amounts import octets_text, span_text
-from keyrelay.cli.learned import shown
+from keyrelay.api.learned import shown
 from keyrelay.outbox.pressure import REASONS
 
 Document = Mapping[str, Any]

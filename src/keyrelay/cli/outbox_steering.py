@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from keyrelay.api.learned import shown
 from keyrelay.cli import moments, outbox_shown, terminal
-from keyrelay.cli.learned import shown
 from keyrelay.errors import NotNow, UnknownName, Unsuitable
 from keyrelay.outbox.listing import MOST_ON_A_PAGE, Search, find
 from keyrelay.outbox.model import WAITING, Action, State

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from keyrelay.api.learned import shown
 from keyrelay.api.pam_try import trial_document
 from keyrelay.cli import pam_values, terminal
-from keyrelay.cli.learned import shown
 from keyrelay.cli.terminal import AsJson
 from keyrelay.pam import trying
 from keyrelay.pam.backend import VaultFailed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from keyrelay.api.learned import shown
 from keyrelay.cli import pam_values, terminal
-from keyrelay.cli.learned import shown
 from keyrelay.cli.terminal import AsJson, InputFile
 from keyrelay.pam.local import EntryDraft
 from keyrelay.pam.model import Entry

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from cyclopts import CycloptsError
 
-from keyrelay.cli.learned import shown
+from keyrelay.api.learned import shown
 from keyrelay.errors import (
     BadInput,
     CannotStart,

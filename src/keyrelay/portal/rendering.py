@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
+Part = Callable[..., str]
 _HTML: Header = (b"content-type", b"text/html; charset=utf-8")
 
 
@@ -59,6 +60,12 @@ class Rendering:
 
 async def rendered(rendering: Rendering, template: str, *, status: int = 200, **values: Any) -> Answer:
     """The answer that a template gives. ``problem`` may be among the values, or ``done``: a sentence of success."""
+    part = await parts(rendering)
+    return Answer(status, part(template, **values).encode("utf-8", "replace"), (_HTML,))
+
+
+async def parts(rendering: Rendering) -> Part:
+    """What gives the text of a template from values, as ``rendered`` does."""
     environment = await asyncio.to_thread(_environment)  # the first page waits for the import
     common = {
         "version": __version__,
@@ -70,8 +77,11 @@ async def rendered(rendering: Rendering, template: str, *, status: int = 200, **
         "problem": None,
         "done": None,
     }
-    body = environment.get_template(template).render({**common, **values})
-    return Answer(status, body.encode("utf-8", "replace"), (_HTML,))
+
+    def part(template: str, /, **values: Any) -> str:
+        return environment.get_template(template).render({**common, **values})
+
+    return part
 
 
 def problem_of(error: KeyrelayError, names: dict[str, str] | None = None) -> Problem:

@@ -1,4 +1,4 @@
-"""What the stages of a test have learned, as a terminal shows it."""
+"""What the stages of a test have learned, in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keyrelay.cli import learned
+from keyrelay.api import learned
 
 
 @pytest.mark.parametrize(

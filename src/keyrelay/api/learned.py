@@ -1,4 +1,4 @@
-"""What a stage of a test has learned, in words for a terminal."""
+"""What a stage of a test has learned, in words."""
 
 from __future__ import annotations
 
