@@ -14,21 +14,22 @@ from keyrelay.errors import SecretRequired, Violation
 from keyrelay.profile.draft import ProfileDraft, draft_of
 from keyrelay.profile.keeper import Snapshot
 from keyrelay.profile.model import SecretField, TransportSecurity
-from keyrelay.secrets.model import GivenSecret, SecretText
+from keyrelay.secrets.model import GivenSecret, SecretText, Stored
 
 # The hidden secret of each sign-in, and the name it belongs to.
 _HIDDEN: dict[str, tuple[SecretField, SecretField]] = {
     "basic": ("relay_password", "relay_username"),
     "oauth_client_credentials": ("client_secret", "client_id"),
 }
-_USES = {
+USES = {
     "anonymous": frozenset[str](),
     "basic": frozenset({"relay_username", "relay_password"}),
     "oauth_client_credentials": frozenset(
         {"client_id", "client_secret", "token_endpoint", "scope", "audience", "request_headers"}
     ),
 }
-_SIGN_IN_FIELDS = frozenset().union(*_USES.values())
+"""The fields that each sign-in uses."""
+SIGN_IN_FIELDS = frozenset[str]().union(*USES.values())
 
 
 def merge(current: Snapshot, given: Mapping[str, Any]) -> tuple[ProfileDraft, tuple[Violation, ...]]:
@@ -37,6 +38,7 @@ def merge(current: Snapshot, given: Mapping[str, Any]) -> tuple[ProfileDraft, tu
     ``given`` holds the draft's fields that the caller sent, None where it sent null.
     """
     before = draft_of(current.profile)
+    given = {field: value for field, value in given.items() if not _is_shown(current, before, field, value)}
     empty = ProfileDraft()
     values = {field: getattr(empty, field) if value is None else value for field, value in given.items()}
     after = replace(before, **values)
@@ -51,8 +53,14 @@ def unused(draft: ProfileDraft, given: Mapping[str, Any]) -> list[Violation]:
     return [
         Violation(field, "unused", f"{{field}} is not used when authentication is {draft.authentication}.")
         for field, value in given.items()
-        if field in _SIGN_IN_FIELDS - _USES[draft.authentication] and value not in (None, (), "")
+        if field in SIGN_IN_FIELDS - USES[draft.authentication] and value not in (None, (), "")
     ]
+
+
+def _is_shown(current: Snapshot, before: ProfileDraft, field: str, value: Any) -> bool:
+    """Whether that is the name which is stored already: storing it again would look like a change."""
+    kept = isinstance(getattr(before, field), Stored) and field in current.visible
+    return kept and isinstance(value, SecretText) and value == SecretText(current.visible[field])
 
 
 def _to_give_again(
