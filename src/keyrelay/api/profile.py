@@ -71,6 +71,24 @@ def _shown_secret(source: GivenSecret | None, visible: str | None, *, hidden: bo
             return {"stored": True, "given_at": given_at} if hidden else {"secret_value": visible}
 
 
+def readable(value: Any) -> str:  # noqa: PLR0911 - one line for each kind
+    """A value of that document, or of a change of the profile, for people."""
+    match value:
+        case None | []:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case {"secret_value": text}:
+            return str(text)
+        case {"stored": True, "given_at": given_at}:
+            return f"stored since {given_at}"
+        case {"provider": provider}:
+            return f"from PAM provider {provider}"
+        case list():
+            return ", ".join(f"{header['name']}: {header['value']}" for header in value)
+    return str(value)
+
+
 def _instant(when: datetime) -> str:
     return when.isoformat(timespec="seconds").replace("+00:00", "Z")
 
