@@ -20,7 +20,7 @@ from keyrelay.profile.document import FieldChange
 from keyrelay.profile.model import HIDDEN_FIELDS, SECRET_FIELDS, SmtpProfile
 from keyrelay.secrets import stored
 from keyrelay.secrets.keyring import Keyring
-from keyrelay.secrets.model import SecretText, Stored
+from keyrelay.secrets.model import FromPam, SecretText, Stored
 from keyrelay.store.model import Change, Conflict, Reader, Row, Store
 
 _SELECT = "SELECT revision, document, changed_at, changed_by, restored_from FROM profile_revision"
@@ -158,9 +158,12 @@ class ProfileKeeper:
             _SELECT + " WHERE revision <= $1 ORDER BY revision DESC LIMIT $2", min(until, _LAST), limit + 1
         )
         kept = await stored.kept(self._store, fields=SECRET_FIELDS)
-        entries = []
+        entries, again = [], dict[str, bool]()  # most revisions refer to the same
         for row, before in zip_longest(rows, rows[1:]):
             profile = document.read(row[1])
+            references = repr([source for _, source in profile.secrets() if isinstance(source, FromPam)])
+            if references not in again:
+                again[references] = await self._may_be_again(profile)
             entries.append(
                 HistoryEntry(
                     revision=row[0],
@@ -168,7 +171,7 @@ class ProfileKeeper:
                     changed_by=row[3],
                     restored_from=row[4],
                     changes=document.differences(None if before is None else document.read(before[1]), profile),
-                    restorable=document.stored_ids(profile) <= kept and await self._may_be_again(profile),
+                    restorable=document.stored_ids(profile) <= kept and again[references],
                 )
             )
         return entries[:limit]
