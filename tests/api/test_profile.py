@@ -88,6 +88,15 @@ def test_a_credential_that_the_sign_in_does_not_use_is_refused_and_not_lost_sile
     assert_problem(server.put(PROFILE, json={**PLAIN, "scope": "x"}), 400, "bad_input", "scope")
 
 
+def test_a_name_that_is_the_one_shown_is_no_change(server):
+    server.put(PROFILE, json=SIGNED_IN)
+    before = server.get(PROFILE).json()
+    answer = server.patch(PROFILE, json={"relay_username": SIGNED_IN["relay_username"], "sender_name": "New"})
+    assert answer.json() == {**before, "sender_name": "New"}
+    newest = server.run(lambda node: node.keeper.history(limit=1))[0]
+    assert [change.field for change in newest.changes] == ["sender_name"]
+
+
 def test_unknown_and_misspelt_fields_are_refused(module_server):
     answer = module_server.patch(PROFILE, json={"Host": "x.example", "revision": 1})
     assert answer.status_code == 400

@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterable
 from keyrelay.access.identity import Identity
 from keyrelay.access.permissions import READ_PAM
 from keyrelay.api.operations import Call, lacking
-from keyrelay.errors import Violation
+from keyrelay.errors import ProfileChanged, Violation
 from keyrelay.profile.draft import ProfileDraft
+from keyrelay.profile.keeper import Snapshot
 from keyrelay.profile.model import SECRET_FIELDS, SmtpProfile
 from keyrelay.secrets.model import FromPam, GivenSecret
 
+DraftFor = Callable[[Snapshot], tuple[ProfileDraft, tuple[Violation, ...]]]
+"""The draft that a change makes of the profile as it is, and what is wrong with the change."""
+Make = Callable[[Snapshot], SmtpProfile]
 Check = Callable[[ProfileDraft, tuple[Violation, ...]], SmtpProfile]
 
 
@@ -25,6 +29,37 @@ async def checker(call: Call) -> Check:
         return call.services.rules.check(draft, violations, catalogue.violations)
 
     return check
+
+
+async def maker(call: Call, draft_for: DraftFor, expected: Callable[[Snapshot], bool]) -> Make:
+    """What makes the new profile of the profile as it is, for ``rework``.
+
+    ``expected``: the condition on what is being changed. It raises ProfileChanged, PermissionMissing or BadInput.
+    """
+    check = await checker(call)
+
+    def make(current: Snapshot) -> SmtpProfile:
+        if not expected(current):
+            raise ProfileChanged("The profile has changed since you read it.")
+        return check(*draft_for(current))
+
+    return make
+
+
+async def rework(call: Call, make: Make) -> Snapshot:
+    """Change the profile, in the name of the caller, unless ``make`` raises."""
+    make(await call.services.keeper.snapshot())  # here too, so that what is wrong keeps nobody else waiting
+    return await call.services.keeper.rework(make, by=call.identity.name)
+
+
+async def restore(call: Call, number: int, expected: Callable[[Snapshot], bool]) -> Snapshot:
+    """Make the profile what it was, in the name of the caller.
+
+    Raises UnknownName, ProfileChanged, SecretGone, or PermissionMissing as for any other change.
+    """
+    keeper = call.services.keeper
+    require_use(call.identity, (source for _, source in (await keeper.at(number)).secrets()))
+    return await keeper.restore(number, by=call.identity.name, expected=expected)
 
 
 def require_use(identity: Identity, sources: Iterable[GivenSecret | None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from typing import Any, get_args
@@ -11,9 +11,9 @@ from typing import Any, get_args
 from keyrelay.access.permissions import MODIFY_SETTINGS, READ_SETTINGS
 from keyrelay.api.answers import JSON, Answer
 from keyrelay.api.conventions import Fields, Pairs, entity_tag, match, none_match, read_fields
-from keyrelay.api.drafts import checker
+from keyrelay.api.drafts import DraftFor, maker, rework
 from keyrelay.api.operations import Call, Operation, Resource, Services, Style
-from keyrelay.errors import BadInput, ProfileChanged, Violation
+from keyrelay.errors import BadInput, Violation
 from keyrelay.profile import patch as profile_patch
 from keyrelay.profile.document import differences
 from keyrelay.profile.draft import ProfileDraft, SignIn, draft_of
@@ -69,6 +69,24 @@ def _shown_secret(source: GivenSecret | None, visible: str | None, *, hidden: bo
         case Stored():
             given_at = _instant(source.given_at)
             return {"stored": True, "given_at": given_at} if hidden else {"secret_value": visible}
+
+
+def readable(value: Any) -> str:  # noqa: PLR0911 - one line for each kind
+    """A value of that document, or of a change of the profile, for people."""
+    match value:
+        case None | []:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case {"secret_value": text}:
+            return str(text)
+        case {"stored": True, "given_at": given_at}:
+            return f"stored since {given_at}"
+        case {"provider": provider}:
+            return f"from PAM provider {provider}"
+        case list():
+            return ", ".join(f"{header['name']}: {header['value']}" for header in value)
+    return str(value)
 
 
 def _instant(when: datetime) -> str:
@@ -130,25 +148,19 @@ async def _patch(call: Call) -> Answer:
     return await _change(call, draft_for)
 
 
-DraftFor = Callable[[Snapshot], tuple[ProfileDraft, tuple[Violation, ...]]]
-
-
 async def _change(call: Call, draft_for: DraftFor) -> Answer:
     """Check the draft against the profile as it is, and make it the profile unless that has changed meanwhile."""
     dry_run = _dry_run(call)
     wanted, unwanted = call.request.headers.get("if-match"), call.request.headers.get("if-none-match")
-    services, check = call.services, await checker(call)
 
-    def make(current: Snapshot) -> SmtpProfile:
-        if not match(wanted, current.tag) or none_match(unwanted, entity_tag(current.tag, "")):
-            raise ProfileChanged("The profile has changed since you read it.")
-        return check(*draft_for(current))
+    def expected(current: Snapshot) -> bool:
+        return match(wanted, current.tag) and not none_match(unwanted, entity_tag(current.tag, ""))
 
-    current = await services.keeper.snapshot()
-    profile = make(current)  # here too, so that what is wrong keeps nobody else waiting
+    make = await maker(call, draft_for, expected)
     if dry_run:
-        return _rehearsed(current, profile)
-    return _answer(await services.keeper.rework(make, by=call.identity.name))
+        current = await call.services.keeper.snapshot()
+        return _rehearsed(current, make(current))
+    return _answer(await rework(call, make))
 
 
 def _dry_run(call: Call) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from cyclopts import App
 
 from keyrelay.api.conventions import parse_object
-from keyrelay.api.profile import read_given, shown
+from keyrelay.api.profile import read_given, readable, shown
 from keyrelay.cli import terminal
 from keyrelay.cli.terminal import AsJson, InputFile
 from keyrelay.profile import patch
@@ -42,7 +42,7 @@ def get(*, json: AsJson = False) -> None:
     if snapshot.profile is None:
         print("No profile is configured yet. Set one with: keyrelay smtp set FILE")
         return
-    rows = [{"field": field, "value": _readable(value)} for field, value in document.items() if value not in (None, [])]
+    rows = [{"field": field, "value": readable(value)} for field, value in document.items() if value not in (None, [])]
     terminal.show(rows, {"Field": lambda row: row["field"], "Value": lambda row: row["value"]}, as_json=False)
 
 
@@ -133,27 +133,10 @@ def _change(change: FieldChange) -> dict[str, Any]:
 def _change_text(change: dict[str, Any]) -> str:
     if "secret" in change:
         return f"{change['field']} changed"
-    return f"{change['field']} {_readable(change['before'])} → {_readable(change['after'])}"
+    return f"{change['field']} {readable(change['before'])} → {readable(change['after'])}"
 
 
 def _remark(row: dict[str, Any]) -> str:
     if row["restored_from"] is not None:
         return f"restored from {row['restored_from']}"
     return "" if row["restorable"] else "cannot be restored"
-
-
-def _readable(value: Any) -> str:  # noqa: PLR0911 - one line for each kind
-    match value:
-        case None | []:
-            return "none"
-        case bool():
-            return "yes" if value else "no"
-        case {"secret_value": text}:
-            return str(text)
-        case {"stored": True, "given_at": given_at}:
-            return f"stored since {given_at}"
-        case {"provider": provider}:
-            return f"from PAM provider {provider}"
-        case list():
-            return ", ".join(f"{header['name']}: {header['value']}" for header in value)
-    return str(value)

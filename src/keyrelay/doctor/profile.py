@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from keyrelay.doctor.case import Case
 from keyrelay.doctor.model import Finding, failure, ok, warning
 from keyrelay.errors import BadInput, KeyrelayError
 from keyrelay.pam import catalogue
+from keyrelay.profile import exchange_online
 from keyrelay.profile.draft import draft_of
-from keyrelay.profile.model import Basic
 from keyrelay.profile.rules import Rules
-from keyrelay.relay.causes.model import MICROSOFT
 from keyrelay.secrets import stored
 from keyrelay.secrets.model import Stored
 from keyrelay.server import backends
@@ -60,13 +57,8 @@ async def secrets(case: Case) -> Finding:
 
 async def microsoft(case: Case) -> Finding:
     profile = case.configured
-    if not re.search(MICROSOFT, profile.host.removesuffix("."), re.IGNORECASE):
+    if not exchange_online.is_host(profile.host):
         return ok("The relay is none of Exchange Online.")
-    if not isinstance(profile.authentication, Basic):
+    if not exchange_online.password_ends(profile.host, draft_of(profile).authentication):
         return ok("The profile does not sign in to Exchange Online with a password.")
-    return warning(
-        "The profile signs in to Exchange Online with a password, which existing organisations can do unchanged until "
-        "the end of December 2026; then it is off by default, an administrator may switch it on again, and the final "
-        "date is to be announced in the second half of 2027 (MC786329, as of 2026-01-27).",
-        "Change the profile to OAuth client credentials before.",
-    )
+    return warning(exchange_online.PASSWORDS_END, exchange_online.REMEDY)

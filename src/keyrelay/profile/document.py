@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from keyrelay.profile.draft import draft_of
+from keyrelay.profile.draft import ProfileDraft, draft_of
 from keyrelay.profile.model import (
     SECRET_FIELDS,
     Anonymous,
@@ -70,10 +70,15 @@ def stored_ids(profile: SmtpProfile) -> set[str]:
 
 def differences(before: SmtpProfile | None, after: SmtpProfile) -> list[FieldChange]:
     """What changed from one revision to the next, in the order of the profile's fields."""
-    old, new = draft_of(before), draft_of(after)
+    return draft_differences(None if before is None else draft_of(before), draft_of(after))
+
+
+def draft_differences(before: ProfileDraft | None, after: ProfileDraft) -> list[FieldChange]:
+    """The same of drafts, such as of what somebody would like the profile to be."""
+    old = before or ProfileDraft()
     changes = []
     for field in _FIELDS:
-        was, is_now = getattr(old, field), getattr(new, field)
+        was, is_now = getattr(old, field), getattr(after, field)
         if was == is_now and (before is not None or is_now in (None, ())):
             continue
         if field in SECRET_FIELDS:

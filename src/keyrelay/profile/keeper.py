@@ -21,11 +21,12 @@ from keyrelay.profile.document import FieldChange
 from keyrelay.profile.model import HIDDEN_FIELDS, SECRET_FIELDS, SmtpProfile
 from keyrelay.secrets import stored
 from keyrelay.secrets.keyring import Keyring
-from keyrelay.secrets.model import SecretText, Stored
+from keyrelay.secrets.model import FromPam, SecretText, Stored
 from keyrelay.store.model import Change, Conflict, Reader, Row, Store
 
 _SELECT = "SELECT revision, document, changed_at, changed_by, restored_from FROM profile_revision"
 _TRIES = 3
+_LAST = 2**31 - 1  # beyond that the databases have no such number
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,28 +139,37 @@ class ProfileKeeper:
 
         return await self._write(revision, by=by)
 
-    async def restore(self, number: int, *, by: str) -> Snapshot:
+    async def restore(self, number: int, *, by: str, expected: Callable[[Snapshot], bool] = lambda _: True) -> Snapshot:
         """Make the profile what it was at revision ``number``, with the secrets it had.
 
-        Raises UnknownName, or SecretGone when one of its stored secrets has been erased.
+        ``expected``: as for ``replace``. Raises UnknownName, ProfileChanged, or SecretGone when one of its stored
+        secrets has been erased.
         """
 
-        async def revision(change: Change, _: Snapshot) -> tuple[SmtpProfile, int]:
-            known = 0 < number < 2**31  # beyond that the databases have no such number
-            rows = await change.rows(_SELECT + " WHERE revision = $1", number) if known else []
-            if not rows:
-                raise UnknownName(f"There is no revision {number} of the profile.")
-            return document.read(rows[0][1]), number
+        async def revision(change: Change, current: Snapshot) -> tuple[SmtpProfile, int]:
+            profile = await _at(change, number)
+            if not expected(current):
+                raise ProfileChanged("The profile has changed since you read it.")
+            return profile, number
 
         return await self._write(revision, by=by)
 
-    async def history(self, *, limit: int = 50) -> list[HistoryEntry]:
-        """The newest revisions first, at most ``limit``."""
-        rows = await self._store.rows(_SELECT + " ORDER BY revision DESC LIMIT $1", limit + 1)
+    async def at(self, number: int) -> SmtpProfile:
+        """The profile as it was at a revision. Raises UnknownName."""
+        return await _at(self._store, number)
+
+    async def history(self, *, limit: int = 50, until: int = _LAST) -> list[HistoryEntry]:
+        """The newest revisions first, at most ``limit``, up to the revision ``until``."""
+        rows = await self._store.rows(
+            _SELECT + " WHERE revision <= $1 ORDER BY revision DESC LIMIT $2", min(until, _LAST), limit + 1
+        )
         kept = await stored.kept(self._store, fields=SECRET_FIELDS)
-        entries = []
+        entries, again = [], dict[str, bool]()  # most revisions refer to the same
         for row, before in zip_longest(rows, rows[1:]):
             profile = document.read(row[1])
+            references = repr([source for _, source in profile.secrets() if isinstance(source, FromPam)])
+            if references not in again:
+                again[references] = await self._may_be_again(profile)
             entries.append(
                 HistoryEntry(
                     revision=row[0],
@@ -167,7 +177,7 @@ class ProfileKeeper:
                     changed_by=row[3],
                     restored_from=row[4],
                     changes=document.differences(None if before is None else document.read(before[1]), profile),
-                    restorable=document.stored_ids(profile) <= kept and await self._may_be_again(profile),
+                    restorable=document.stored_ids(profile) <= kept and again[references],
                 )
             )
         return entries[:limit]
@@ -248,6 +258,13 @@ class ProfileKeeper:
                 opened = await stored.reveal(reader, self._keyring, source, field=field, destination=destination)
                 visible[field] = opened.reveal()
         return _snapshot(row, visible)
+
+
+async def _at(reader: Reader, number: int) -> SmtpProfile:
+    rows = await reader.rows(_SELECT + " WHERE revision = $1", number) if 0 < number <= _LAST else []
+    if not rows:
+        raise UnknownName(f"There is no revision {number} of the profile.")
+    return document.read(rows[0][1])
 
 
 def _deed(before: Snapshot, after: Snapshot) -> Deed:

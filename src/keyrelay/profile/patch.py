@@ -14,7 +14,7 @@ from keyrelay.errors import SecretRequired, Violation
 from keyrelay.profile.draft import ProfileDraft, draft_of
 from keyrelay.profile.keeper import Snapshot
 from keyrelay.profile.model import SecretField, TransportSecurity
-from keyrelay.secrets.model import GivenSecret, SecretText, Stored
+from keyrelay.secrets.model import GivenSecret, SecretText
 
 # The hidden secret of each sign-in, and the name it belongs to.
 _HIDDEN: dict[str, tuple[SecretField, SecretField]] = {
@@ -38,7 +38,7 @@ def merge(current: Snapshot, given: Mapping[str, Any]) -> tuple[ProfileDraft, tu
     ``given`` holds the draft's fields that the caller sent, None where it sent null.
     """
     before = draft_of(current.profile)
-    given = {field: value for field, value in given.items() if not _is_shown(current, before, field, value)}
+    given = {field: value for field, value in given.items() if not is_shown(current, field, value)}
     empty = ProfileDraft()
     values = {field: getattr(empty, field) if value is None else value for field, value in given.items()}
     after = replace(before, **values)
@@ -57,10 +57,10 @@ def unused(draft: ProfileDraft, given: Mapping[str, Any]) -> list[Violation]:
     ]
 
 
-def _is_shown(current: Snapshot, before: ProfileDraft, field: str, value: Any) -> bool:
+def is_shown(current: Snapshot, field: str, value: Any) -> bool:
     """Whether that is the name which is stored already: storing it again would look like a change."""
-    kept = isinstance(getattr(before, field), Stored) and field in current.visible
-    return kept and isinstance(value, SecretText) and value == SecretText(current.visible[field])
+    visible = current.visible.get(field)
+    return visible is not None and isinstance(value, SecretText) and value == SecretText(visible)
 
 
 def _to_give_again(

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from keyrelay.profile import exchange_online
 from keyrelay.profile.model import TransportSecurity
 from keyrelay.relay.model import Evidence, Kind, Stage
 
@@ -16,7 +17,7 @@ SignIn = Literal["anonymous", "basic", "oauth_client_credentials"]
 Look = Literal["implicit-tls", "starttls", "plain", "silent", "refused"]
 
 # Shapes of host names, for Cause.host.
-MICROSOFT = r"(^|\.)(office365\.(com|us)|outlook\.com|partner\.outlook\.cn)$"
+MICROSOFT = exchange_online.HOSTS
 SENDGRID = r"(^|\.)sendgrid\.net$"
 ADDRESS = r"^[\d.]+$|:"
 SHORT_NAME = r"^[^.:]+$"
