@@ -14,6 +14,7 @@ from keyrelay.api.profile import shown
 from keyrelay.errors import BadInput, KeyrelayError, ProfileChanged, SecretRequired, Violation
 from keyrelay.portal import smtp_form
 from keyrelay.portal.credential_choices import MOST_PROVIDERS, credential_choices
+from keyrelay.portal.diagnosis import Choice
 from keyrelay.portal.forms import Form
 from keyrelay.portal.page import Asked, Right
 from keyrelay.portal.profile_changes import SIGN_INS, Difference, differences, told
@@ -124,8 +125,16 @@ async def _page(asked: Asked, current: Snapshot, form: Form, news: News) -> Answ
         wire_now=_wire_key(values),
         microsoft=exchange_online,
         password_ends=exchange_online.password_ends(values["host"], values["authentication"]),
+        test=_test(form, current),
         lines=lines(values, user=asked.identity.name, url=url, tag=tag),
     )
+
+
+def _test(form: Form, current: Snapshot) -> Choice:
+    """How far a test of the form goes, as chosen there."""
+    sender = form.text("sender_account") or (current.profile.sender_account if current.profile else None)
+    offered = Choice.offered(sender or None, given=True)
+    return replace(offered.made(form), given=True) if form.has("test_mode") else offered
 
 
 def _wire(*, allow_insecure: bool) -> dict[str, str]:
