@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # what a start does not need
 
 _ALL = "/api/v1/messages"
 _ONE = _ALL + "/{id}"
-_ACTIONS: tuple[Action, ...] = ("cancel", "release", "resend")
+_ACTIONS: tuple[Action, ...] = ("cancel", "hold", "release", "resend")
 # Nothing in a message may run, whoever opens it in a browser.
 _FOREIGN = ((b"content-type", b"message/rfc822"), (b"content-security-policy", b"default-src 'none'; sandbox"))
 
