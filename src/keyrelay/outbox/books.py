@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from keyrelay.outbox.model import State
+from keyrelay.outbox.model import ENDED, State
 from keyrelay.outbox.records import many, stamp
 from keyrelay.store.model import Statement
 
@@ -78,7 +78,7 @@ class Books:
         )
 
     def _minute(self, turns: Iterable[Turn], minute: int) -> Iterator[Statement]:
-        amounts = Counter("submitted" if turn.before is None else turn.after for turn in turns)
+        amounts = Counter(map(_happening, turns))
         rows = [
             (minute, self._node, what, amount)
             for what, amount in sorted(amounts.items(), key=str)
@@ -97,3 +97,9 @@ class Books:
             self._serial += 1
             rows.append((self._node, self._serial, at, _encode(changes[first : first + _MOST_IN_AN_EVENT]).decode()))
         yield from many("INSERT INTO outbox_event (node, serial, at, changes)", rows)
+
+
+def _happening(turn: Turn) -> str | None:
+    if turn.before is None:
+        return "submitted"
+    return "resent" if turn.before in ENDED and turn.after not in {None, *ENDED} else turn.after
