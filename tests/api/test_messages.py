@@ -130,7 +130,8 @@ UNKNOWN_IDS = [NOWHERE, "x", "1", "..", "%00", "%0a", "%C3%A9", "%ff", "' OR 1=1
 @pytest.mark.parametrize("name", UNKNOWN_IDS)
 def test_an_id_that_is_not_known_is_answered_404_whatever_it_is(idle, name):
     idle.hand_in()
-    paths = [("GET", ""), ("GET", "/raw"), *(("POST", f"/{action}") for action in ("cancel", "hold", "release", "resend"))]
+    actions = ("cancel", "hold", "release", "resend")
+    paths = [("GET", ""), ("GET", "/raw"), *(("POST", f"/{action}") for action in actions)]
     for method, rest in paths:
         answer = idle.server.request(method, f"{MESSAGES}/{name}{rest}")
         complaint(answer, 404)

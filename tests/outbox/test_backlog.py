@@ -75,10 +75,11 @@ def test_it_is_what_the_outbox_held_while_it_was_worked_and_steered(fresh_settin
 
             await submit(desk.queue, letter(), letter())
             await minute_ends()
-            for state in ("refused", "accepted", "deferred", "cancelled"):
+            done = {"refused": ("resend", "hold"), "accepted": (), "deferred": ("hold",), "cancelled": ("resend",)}
+            for state, actions in done.items():
                 name = await desk.bring(state, clocks)
                 await minute_ends()
-                for action in {"refused": ["resend", "hold"], "deferred": ["hold"], "cancelled": ["resend"]}.get(state, []):
+                for action in actions:
                     await desk.steering.steer(name, action)
                     await minute_ends()
             await desk.steering.resend_failed(clocks.wall - timedelta(days=1))

@@ -13,7 +13,7 @@ from keyrelay.api.operations import Services
 from keyrelay.api.outbox_desk import OutboxDesk
 from keyrelay.api.visits import visit_of
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, NotFound
-from keyrelay.portal import home, sign_in
+from keyrelay.portal import home, message, outbox, sign_in
 from keyrelay.portal.assets import asset
 from keyrelay.portal.page import Page, Right, private, problem_page
 
@@ -23,6 +23,8 @@ PATH = "/portal"
 ROOMS: tuple[Mapping[str, Mapping[str, Right]], ...] = (
     home.PAGES,
     sign_in.PAGES,
+    outbox.PAGES,
+    message.PAGES,
 )
 
 
