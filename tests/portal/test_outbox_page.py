@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -185,6 +185,42 @@ def test_pausing_needs_nothing_but_a_keyboard(chromium, place):
         page.keyboard.press("Enter")
         page.get_by_text("Resume…").wait_for()
     assert place.server.get("/api/v1/outbox").json()["pressure"]["why"] == "operator"
+
+
+def test_what_holds_it_up_is_told_with_what_to_do(chromium, sqlite_server, relay):
+    busy = relay(Script(replies={"greeting": "421 4.7.0 too many connections <b>now</b>"}))
+    place = Place(sqlite_server, busy)
+    sqlite_server.put_v2(ANONYMOUS | {"Host": "localhost", "Port": busy.port}).raise_for_status()
+    place.send("ops@example.org")
+    with window(chromium, sqlite_server) as page:
+        page.goto("/portal/outbox")
+        standing = page.locator("#standing")
+        expect(standing).to_contain_text("The outbox is slowed down since")
+        expect(standing).to_contain_text("The relay said: 421 4.7.0 too many connections <b>now</b>")
+        for told in ("Why:", "What to do:", "It is tried again at", "Oldest that waits"):
+            assert told in standing.inner_text()
+        page.get_by_text("Resume…").wait_for()
+        page.get_by_text("Pause…").wait_for()
+
+
+def test_the_share_of_each_limit_that_is_used_is_drawn_and_told(sqlite_settings, start, relay, eventually):
+    server = start(replace(sqlite_settings, relay_limits="office365"))
+    place = Place(server, relay())
+    server.put_v2(ANONYMOUS | {"Host": "localhost", "Port": place.relay.port}).raise_for_status()
+    names = [place.send("a@example.org", "b@example.org") for _ in range(3)]
+    eventually(lambda: {place.state(name) for name in names} == {"accepted"})
+    text = httpx2.get(f"{server.url}/portal/outbox", headers={"cookie": cookie_of(server)}).text
+    for name, told, width in (("Messages in 1 min", "3 of 30", "10.0"), ("Recipients in 1 d", "6 of 10,000", "0.1")):
+        row = re.search(rf"<tr><th scope=\"row\">{name}</th>.*?</tr>", text, re.DOTALL)[0]
+        assert f'<td class="number">{told}</td>' in row
+        assert f'<rect class="part" width="{width}"' in row
+
+
+def test_that_nobody_sends_is_told(sqlite_settings, start):
+    server = start(replace(sqlite_settings, worker=False))
+    text = httpx2.get(f"{server.url}/portal/outbox", headers={"cookie": cookie_of(server)}).text
+    assert "Nobody sends." in text
+    assert "There are no such messages." in text
 
 
 # --- Live ----------------------------------------------------------------------------------------------------
