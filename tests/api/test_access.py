@@ -74,7 +74,7 @@ NEEDS = {
     f"GET {MESSAGES}/{{id}}": READ_MESSAGES,
     f"GET {MESSAGES}/{{id}}/raw": READ_CONTENT,
     f"POST {MESSAGES}/resend": MODIFY_MESSAGES,
-    **{f"POST {MESSAGES}/{{id}}/{action}": MODIFY_MESSAGES for action in ("cancel", "release", "resend")},
+    **{f"POST {MESSAGES}/{{id}}/{action}": MODIFY_MESSAGES for action in ("cancel", "hold", "release", "resend")},
     f"GET {OUTBOX}": READ_MESSAGES,
     **{f"POST {OUTBOX}/{action}": MODIFY_MESSAGES for action in ("pause", "resume")},
     "GET /api/v1/events": READ_MESSAGES,

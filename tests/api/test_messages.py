@@ -120,7 +120,7 @@ def test_what_is_being_sent_is_shown_so_and_cannot_be_steered(idle):
     name = idle.hand_in()
     idle.begin()
     assert idle.shown(name)["state"] == idle.shown(name)["recipients"][0]["state"] == "sending"
-    for action in ("cancel", "release", "resend"):
+    for action in ("cancel", "hold", "release", "resend"):
         assert "being sent" in refused(idle.steer(name, action), 409, "not_now")
 
 
@@ -130,7 +130,8 @@ UNKNOWN_IDS = [NOWHERE, "x", "1", "..", "%00", "%0a", "%C3%A9", "%ff", "' OR 1=1
 @pytest.mark.parametrize("name", UNKNOWN_IDS)
 def test_an_id_that_is_not_known_is_answered_404_whatever_it_is(idle, name):
     idle.hand_in()
-    paths = [("GET", ""), ("GET", "/raw"), *(("POST", f"/{action}") for action in ("cancel", "release", "resend"))]
+    actions = ("cancel", "hold", "release", "resend")
+    paths = [("GET", ""), ("GET", "/raw"), *(("POST", f"/{action}") for action in actions)]
     for method, rest in paths:
         answer = idle.server.request(method, f"{MESSAGES}/{name}{rest}")
         complaint(answer, 404)
@@ -198,6 +199,19 @@ def test_a_message_that_is_held_is_released(idle):
     idle.answer(how="failed_at")
     assert idle.shown(name)["state"] == "held"
     assert idle.steer(name, "release").raise_for_status().json()["state"] == "queued"
+
+
+def test_a_message_that_waits_is_held_until_it_is_released(idle):
+    name = idle.hand_in(send_after=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    held = idle.steer(name, "hold").raise_for_status().json()
+    assert (held["state"], held["recipients"][0]["next_attempt_at"]) == ("held", None)
+    assert "held" in refused(idle.steer(name, "hold"), 409, "not_now")
+    idle.answer()
+    assert idle.shown(name)["state"] == "held"
+    idle.steer(name, "release").raise_for_status()
+    idle.answer()
+    assert idle.shown(name)["state"] == "accepted"
+    refused(idle.steer(name, "hold"), 409, "not_now")
 
 
 def test_steering_reads_no_body_but_an_empty_one(desk):
@@ -273,7 +287,7 @@ def documented(method: str, path: str) -> Listed:
 
 
 def test_what_is_done_to_a_message_is_answered_as_documented(desk):
-    for action, how in {"cancel": None, "release": "failed_at", "resend": "attempted"}.items():
+    for action, how in {"cancel": None, "hold": None, "release": "failed_at", "resend": "attempted"}.items():
         listed = documented("POST", f"{MESSAGES}/{{id}}/{action}")
         name = desk.hand_in()
         if how:

@@ -196,6 +196,8 @@ def test_what_people_do_to_the_outbox_is_told(server):
         (name,) = await submit(node.outbox.queue, letter())
         await steering.steer(name, "cancel")
         await steering.steer(name, "resend")
+        await steering.steer(name, "hold")
+        await steering.steer(name, "release")
         await steering.steer(name, "cancel")
         await steering.resume()
         return name
@@ -206,6 +208,8 @@ def test_what_people_do_to_the_outbox_is_told(server):
         ("Outbox", "pause", Operation.UPDATED),
         ("Message", "cancel", Operation.REVOKED),
         ("Message", "resend", Operation.RESTARTED),
+        ("Message", "hold", Operation.UPDATED),
+        ("Message", "release", Operation.REMOVED_FROM_HOLD),
         ("Message", "cancel", Operation.REVOKED),
         ("Outbox", "resume", Operation.UPDATED),
     ]

@@ -19,7 +19,7 @@ COMMANDS = [
     ("send",),
     *(
         ("outbox", c)
-        for c in ["list", "show", "raw", "resend", "cancel", "release", "pause", "resume", "status", "watch"]
+        for c in ["list", "show", "raw", "resend", "cancel", "hold", "release", "pause", "resume", "status", "watch"]
     ),
     ("user", "add"),
     ("user", "list"),

@@ -200,6 +200,9 @@ def test_held_messages_are_released(post):
     assert "The relay may have taken it 1 times without saying so" in post.ok("outbox", "show", name)
     assert post.ok("outbox", "release", name) == f"{name} is queued.\n"
     assert post.counts() == {"queued": 1}
+    assert post.ok("outbox", "hold", name) == f"{name} is held.\n"
+    assert post.counts() == {"held": 1}
+    assert "[not_now]" in refusal(post, "not_now", "hold", name)
 
 
 def test_all_that_failed_is_sent_again_and_nothing_else(anywhere):
@@ -277,6 +280,7 @@ def test_what_has_gone_out_meanwhile_is_not_cancelled(post):
         (("resend", "--failed", "--since", "x"), "--since is not a time"),
         (("cancel",), "which messages"),
         (("cancel", MISSING, "--all-waiting"), "which messages"),
+        (("hold",), "which messages"),
         (("release",), "which messages"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -86,10 +86,16 @@ def test_each_minute_says_what_came_in_and_what_became_of_it(connection):
     enter(connection, books, Turn("m", None, "queued"), Turn("n", None, "queued"))
     enter(connection, books, Turn("m", "queued", "sending"), Turn("m", "sending", "accepted"))
     enter(connection, books, Turn("n", "queued", "cancelled"), wall=NOW + timedelta(minutes=1))
-    enter(connection, books, Turn("n", "cancelled", None), wall=NOW + timedelta(minutes=2))
+    enter(connection, books, Turn("n", "cancelled", "queued"), wall=NOW + timedelta(minutes=1))
+    enter(connection, books, Turn("n", "queued", "held"), Turn("n", "held", "queued"), wall=NOW + timedelta(minutes=2))
+    enter(connection, books, Turn("n", "cancelled", None), wall=NOW + timedelta(minutes=3))
     minute = int(NOW.timestamp()) // 60
     rows = connection.execute("SELECT minute, what, amount FROM outbox_minute ORDER BY minute, what").fetchall()
-    assert rows == [(minute, "accepted", 1), (minute, "submitted", 2), (minute + 1, "cancelled", 1)]
+    assert rows == [
+        *((minute, "accepted", 1), (minute, "submitted", 2)),
+        *((minute + 1, "cancelled", 1), (minute + 1, "resent", 1)),
+        (minute + 2, "held", 1),
+    ]
 
 
 def test_nothing_happened_is_nothing_written():

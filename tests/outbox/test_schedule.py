@@ -75,7 +75,7 @@ def test_the_diagram_names_every_state_and_no_other():
     assert set().union(*NEXT.values()) <= set(STATES) == set(NEXT)
     assert NEXT["accepted"] == frozenset()
     assert {state for state in STATES if "sending" in NEXT[state]} == WAITING
-    assert {state for _, state in ACTIONS.values()} == {"queued", "cancelled"}
+    assert {state for _, state in ACTIONS.values()} == {"queued", "cancelled", "held"}
     assert all(to in NEXT[state] for states, to in ACTIONS.values() for state in states)
 
 

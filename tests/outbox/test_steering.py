@@ -44,6 +44,7 @@ def test_what_may_be_done_depends_on_the_state_and_nothing_else_is_done(fresh_se
         async with site(fresh_settings, clocks) as place:
             desk = await desk_at(place)
             for action, (allowed, after) in ACTIONS.items():
+                await desk.steering.resume()  # several unknown outcomes in a row slow it down
                 name = await desk.bring(state, clocks)
                 before = (await kept(place.store))[name]
                 if state in allowed:
@@ -111,6 +112,38 @@ def test_a_message_for_a_later_time_is_cancelled_for_good_and_goes_at_once_when_
             await desk.steering.steer(name, "resend")
             assert [claim.id for claim in (await desk.node.round()).claims] == [name]
             await ensure_books_are_right(place.store)
+
+    run(main())
+
+
+@pytest.mark.parametrize("state", ["queued", "deferred", "outcome_unknown"])
+def test_a_message_that_is_held_by_hand_is_neither_sent_nor_ends_until_it_is_released(fresh_settings, state):
+    async def main():
+        clocks = Time()
+        async with site(fresh_settings, clocks) as place:
+            desk = await desk_at(place, policy=policy(life=DAY))
+            name = await desk.bring(state, clocks)
+            await desk.steering.steer(name, "hold")
+            clocks.pass_by(3 * DAY.total_seconds())
+            assert (await desk.node.round()).claims == ()
+            assert dict(await states(place.store)) == {"held": 1}
+            await desk.steering.steer(name, "release")
+            assert [claim.id for claim in (await desk.node.round()).claims] == [name]
+            await ensure_books_are_right(place.store)
+
+    run(main())
+
+
+def test_only_the_recipients_that_wait_are_held(fresh_settings):
+    async def main():
+        async with site(fresh_settings, Time()) as place:
+            desk = await desk_at(place)
+            (name,) = await submit(desk.queue, letter("a@example.org", "b@example.org", "c@example.org"))
+            (claim,) = (await desk.node.round()).claims
+            desk.node.settle(claim, said(claim, {"b@example.org": LATER, "c@example.org": NO}))
+            await desk.node.round(0)
+            await desk.steering.steer(name, "hold")
+            assert [one.state for one in await recipients(place.store, name)] == ["accepted", "held", "refused"]
 
     run(main())
 

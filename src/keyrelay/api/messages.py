@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # what a start does not need
 
 _ALL = "/api/v1/messages"
 _ONE = _ALL + "/{id}"
-_ACTIONS: tuple[Action, ...] = ("cancel", "release", "resend")
+_ACTIONS: tuple[Action, ...] = ("cancel", "hold", "release", "resend")
 # Nothing in a message may run, whoever opens it in a browser.
 _FOREIGN = ((b"content-type", b"message/rfc822"), (b"content-security-policy", b"default-src 'none'; sandbox"))
 
@@ -66,33 +66,12 @@ class Messages:
     async def get(self, call: Call) -> Answer:
         from keyrelay.api.message_documents import detail_document
 
-        detail = await self._detail(call)
+        detail = await detail_of(self._services, call.request.path_params["id"])
         snapshot = await self._services.keeper.snapshot()
         return answered(detail_document(detail, await self._desk.clock(), snapshot.profile))
 
     async def content(self, call: Call) -> Answer:
-        """The octets of the message as they are kept."""
-        from keyrelay.outbox import content
-
-        name = (await self._detail(call)).kept.submission.id
-        office = self._desk.office
-        await office.keyring.refresh(office.store)
-        octets = await content.reveal(office.store, office.keyring, name)
-        if octets is None:
-            raise UnknownName(
-                "The content of the message is not kept any more.",
-                remedy="The settings KEYRELAY_KEEP_… say how long contents are kept.",
-            )
-        attached = (b"content-disposition", b'attachment; filename="%s.eml"' % name.encode())
-        return Answer(200, bytes(octets), (*_FOREIGN, attached))
-
-    async def _detail(self, call: Call) -> Detail:
-        from keyrelay.outbox import listing
-
-        detail = await listing.one(self._services.store, call.request.path_params["id"])
-        if detail is None:
-            raise listing.unknown()
-        return detail
+        return await content_of(self._services, self._desk, call.request.path_params["id"])
 
     # --- Steering --------------------------------------------------------------------------------------------
 
@@ -118,6 +97,33 @@ class Messages:
 
         snapshot = await self._services.keeper.snapshot()
         return answered(message_document(kept, await self._desk.clock(), snapshot.profile))
+
+
+async def detail_of(services: Services, name: str) -> Detail:
+    """The message of this id with its attempts. Raises UnknownName or StoreUnavailable."""
+    from keyrelay.outbox import listing
+
+    detail = await listing.one(services.store, name)
+    if detail is None:
+        raise listing.unknown()
+    return detail
+
+
+async def content_of(services: Services, desk: OutboxDesk, name: str) -> Answer:
+    """The octets of the message as they are kept, as a file. Raises UnknownName or StoreUnavailable."""
+    from keyrelay.outbox import content
+
+    name = (await detail_of(services, name)).kept.submission.id
+    office = desk.office
+    await office.keyring.refresh(office.store)
+    octets = await content.reveal(office.store, office.keyring, name)
+    if octets is None:
+        raise UnknownName(
+            "The content of the message is not kept any more.",
+            remedy="The settings KEYRELAY_KEEP_… say how long contents are kept.",
+        )
+    attached = (b"content-disposition", b'attachment; filename="%s.eml"' % name.encode())
+    return Answer(200, bytes(octets), (*_FOREIGN, attached))
 
 
 async def read_nothing(call: Call) -> None:

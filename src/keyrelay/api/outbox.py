@@ -23,7 +23,9 @@ from keyrelay.api.outbox_desk import OutboxDesk
 from keyrelay.api.visits import ENDLESS
 
 if TYPE_CHECKING:  # what a start does not need
+    from keyrelay.api.message_documents import Document
     from keyrelay.outbox.events import Listener, Told
+    from keyrelay.outbox.overview import Overview
 
 _PATH = "/api/v1/outbox"
 _MEGABYTE = 1024 * 1024
@@ -56,12 +58,8 @@ class OutboxOperations:
         self._desk = desk
 
     async def get(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
-        from keyrelay.api.message_documents import overview_document
-        from keyrelay.outbox.overview import overview
-
-        found = await overview(self._desk.office)
-        most = self._services.settings.outbox_megabytes * _MEGABYTE
-        return answered(overview_document(found, most, (await self._services.keeper.snapshot()).profile))
+        _, document = await standing(self._services, self._desk)
+        return answered(document)
 
     async def pause(self, call: Call) -> Answer:
         await read_nothing(call)
@@ -81,6 +79,16 @@ class OutboxOperations:
         listener = await listening.enter_async_context(self._desk.feed.listen(mark))
         events = _events(call.request, listener)
         return _Stream(200, headers=(EVENT_STREAM,), events=events, listening=listening)
+
+
+async def standing(services: Services, desk: OutboxDesk) -> tuple[Overview, Document]:
+    """How the outbox stands now, and the same as it is shown. Raises StoreUnavailable."""
+    from keyrelay.api.message_documents import overview_document
+    from keyrelay.outbox.overview import overview
+
+    found = await overview(desk.office)
+    most = services.settings.outbox_megabytes * _MEGABYTE
+    return found, overview_document(found, most, (await services.keeper.snapshot()).profile)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ app = App(name="outbox")
 _STEERING = {
     "resend": "Send messages again that were refused, have expired or were cancelled, or try deferred ones now.",
     "cancel": "Take messages back that wait.",
+    "hold": "Keep messages from going out that wait.",
     "release": "Let messages go that are held.",
     "pause": "Let nothing go out until it is resumed. Messages are still taken in.",
     "resume": "Let everything go out, whatever has held it up.",

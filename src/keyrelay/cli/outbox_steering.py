@@ -1,4 +1,4 @@
-"""``keyrelay outbox resend|cancel|release|pause|resume``: what a person does by hand."""
+"""``keyrelay outbox resend|cancel|hold|release|pause|resume``: what a person does by hand."""
 
 from __future__ import annotations
 
@@ -78,6 +78,19 @@ def cancel(*messages: str, all_waiting: bool = False, yes: Yes = False) -> None:
         print("No message waits.")
     elif _agreed(f"Cancel {_messages(count)}?", yes=yes):
         _cancel_all(count)
+
+
+def hold(*messages: str) -> None:
+    """Keep messages from going out that wait, until they are released or cancelled.
+
+    Parameters
+    ----------
+    messages
+        Their ids.
+    """
+    if not messages:
+        raise Unsuitable("Nothing says which messages.", remedy="Name their ids: keyrelay outbox list --state queued.")
+    _steer_each(messages, "hold")
 
 
 def release(*messages: str) -> None:

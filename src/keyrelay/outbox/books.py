@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from keyrelay.outbox.model import State
+from keyrelay.outbox.model import ENDED, State
 from keyrelay.outbox.records import many, stamp
 from keyrelay.store.model import Statement
 
@@ -51,7 +51,7 @@ class Books:
         if turns:
             yield from self._tally(*_sums(turns))
             moved = [turn for turn in turns if turn.before != turn.after]
-            amounts = Counter("submitted" if turn.before is None else turn.after for turn in moved)
+            amounts = Counter(map(_happening, moved))
             yield from self._minute(amounts, stamp(wall) // _MINUTE)
             changes = [(turn.id, turn.after) for turn in moved if turn.after is not None]
             yield from self._events(changes, stamp(wall))
@@ -110,3 +110,9 @@ def _sums(turns: Iterable[Turn]) -> tuple[Mapping[str, int], int]:
             messages[CONTENT] += 1 if turn.content > 0 else -1
             octets += turn.content
     return messages, octets
+
+
+def _happening(turn: Turn) -> str | None:
+    if turn.before is None:
+        return "submitted"
+    return "resent" if turn.before in ENDED and turn.after not in {None, *ENDED} else turn.after

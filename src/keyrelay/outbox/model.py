@@ -24,10 +24,10 @@ State = Literal[
 
 # What may follow what. Every change of a state goes through here.
 NEXT: Mapping[State, frozenset[State]] = {
-    "queued": frozenset({"sending", "cancelled", "expired"}),
+    "queued": frozenset({"sending", "held", "cancelled", "expired"}),
     "sending": frozenset({"accepted", "deferred", "refused", "outcome_unknown", "held", "queued", "expired"}),
-    "deferred": frozenset({"sending", "queued", "cancelled", "expired"}),
-    "outcome_unknown": frozenset({"sending", "queued", "cancelled", "expired"}),
+    "deferred": frozenset({"sending", "queued", "held", "cancelled", "expired"}),
+    "outcome_unknown": frozenset({"sending", "queued", "held", "cancelled", "expired"}),
     "held": frozenset({"queued", "cancelled"}),
     "refused": frozenset({"queued"}),
     "cancelled": frozenset({"queued"}),
@@ -51,11 +51,12 @@ _TELLING: tuple[State, ...] = (
     "accepted",
 )
 
-Action = Literal["cancel", "release", "resend"]
+Action = Literal["cancel", "hold", "release", "resend"]
 
 # What a person may do: from which states, and what comes of it.
 ACTIONS: Mapping[Action, tuple[frozenset[State], State]] = {
     "cancel": (WAITING | {"held"}, "cancelled"),
+    "hold": (WAITING, "held"),
     "release": (frozenset({"held"}), "queued"),
     "resend": (frozenset({"deferred", "outcome_unknown", "refused", "cancelled", "expired"}), "queued"),
 }

@@ -26,7 +26,11 @@ _SCHEDULED = 50  # messages for a later time that may stand before the oldest on
 _pressure = msgspec.json.Decoder(Pressure)
 
 # What happens to messages, minute by minute, in the words of the books.
-HAPPENINGS: tuple[str, ...] = ("submitted", *(state for state in STATES if state not in {"queued", "sending"}))
+HAPPENINGS: tuple[str, ...] = (
+    "submitted",
+    *(state for state in STATES if state not in {"queued", "sending"}),
+    "resent",  # it had ended, and waits again
+)
 
 
 @dataclass(frozen=True, slots=True)

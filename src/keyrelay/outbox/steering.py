@@ -1,4 +1,4 @@
-"""What a person does by hand: to a message (cancel, release, resend), and to the whole outbox (pause, resume).
+"""What a person does by hand: to a message (cancel, hold, release, resend), and to the whole outbox (pause, resume).
 
 Like the rounds of the workers, each change begins by locking the one row of the outbox, so it never meets them half
 way. Only messages that nobody has the lease of are touched.
@@ -32,10 +32,11 @@ _BATCH = 200  # messages in one transaction
 _LOOKED_AT = 1000  # at once, on the way through those that failed
 _OPERATIONS: Mapping[Action, Operation] = {
     "cancel": Operation.REVOKED,
+    "hold": Operation.UPDATED,  # upstream has no number for it
     "release": Operation.REMOVED_FROM_HOLD,
     "resend": Operation.RESTARTED,
 }
-_DONE: Mapping[Action, str] = {"cancel": "cancelled", "release": "released", "resend": "sent again"}
+_DONE: Mapping[Action, str] = {"cancel": "cancelled", "hold": "held", "release": "released", "resend": "sent again"}
 
 _encode = msgspec.json.Encoder().encode
 _pressure = msgspec.json.Decoder(Pressure)

@@ -13,7 +13,7 @@ from keyrelay.api.operations import Services
 from keyrelay.api.outbox_desk import OutboxDesk
 from keyrelay.api.visits import visit_of
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, NotFound
-from keyrelay.portal import diagnosis, history, home, sign_in, smtp
+from keyrelay.portal import diagnosis, history, home, message, outbox, sign_in, smtp
 from keyrelay.portal.assets import asset
 from keyrelay.portal.page import Page, Right, private, problem_page
 
@@ -26,6 +26,8 @@ ROOMS: tuple[Mapping[str, Mapping[str, Right]], ...] = (
     diagnosis.PAGES,
     smtp.PAGES,
     history.PAGES,
+    outbox.PAGES,
+    message.PAGES,
 )
 
 
