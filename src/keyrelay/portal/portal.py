@@ -13,7 +13,7 @@ from keyrelay.api.operations import Services
 from keyrelay.api.outbox_desk import OutboxDesk
 from keyrelay.api.visits import visit_of
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, NotFound
-from keyrelay.portal import home, sign_in
+from keyrelay.portal import audit, audit_verify, home, pam, pam_entries, sign_in
 from keyrelay.portal.assets import asset
 from keyrelay.portal.page import Page, Right, private, problem_page
 
@@ -23,6 +23,10 @@ PATH = "/portal"
 ROOMS: tuple[Mapping[str, Mapping[str, Right]], ...] = (
     home.PAGES,
     sign_in.PAGES,
+    pam.PAGES,
+    pam_entries.PAGES,
+    audit_verify.PAGES,
+    audit.PAGES,
 )
 
 
