@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import html
 import io
 import re
 import sqlite3
@@ -153,9 +154,10 @@ def test_a_link_that_is_none_of_ours_does_no_harm(server, query):
     assert answer.status_code == 200
 
 
-def test_every_entry_is_met_once_on_the_way_down_and_up_again(chromium, server):
+@pytest.mark.parametrize("more", ["", "&since=2020-01-01T00:00"])  # in the order of numbers, or of time
+def test_every_entry_is_met_once_on_the_way_down_and_up_again(chromium, server, more):
     with window(chromium, server) as page:
-        page.goto("/portal/audit?who=jo")
+        page.goto(f"/portal/audit?who=jo{more}")
         down = [numbers(page)]
         while page.get_by_role("link", name="Older").count():
             page.get_by_role("link", name="Older").click()
@@ -171,6 +173,22 @@ def test_every_entry_is_met_once_on_the_way_down_and_up_again(chromium, server):
         page.get_by_role("link", name="Older").click()
         page.get_by_role("link", name="Newest").click()
         assert numbers(page) == down[0]
+
+
+def test_in_the_order_of_time_none_is_lost_where_the_clock_was_set_back(long_trail):
+    """The entries of the long trail go through the months again and again."""
+    months = "since=2026-03-01T00:00&until=2026-05-01T00:00"
+    met: list[int] = []
+    with httpx2.Client(base_url=f"{long_trail.url}/portal/", headers={"cookie": cookie_of(long_trail)}) as client:
+        link = f"audit?{months}"
+        while link and len(met) < 6000:
+            text = client.get(link).text
+            met += [int(each) for each in re.findall(r'class="entry" [^>]*aria-label="Entry (\d+)"', text)]
+            older = re.search(r'href="\./(audit\?[^"]*)">Older', text)
+            link = html.unescape(older[1]) if older else ""
+    assert len(met) == len(set(met)) == 6000
+    expected = sorted((each for each in range(2, LONG + 1) if each % 12 in {2, 3}), key=lambda each: (each % 12, each))
+    assert met == expected[:-6001:-1]
 
 
 def test_an_entry_is_told_field_by_field_in_words(chromium, server):

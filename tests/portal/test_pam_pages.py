@@ -35,7 +35,7 @@ def vault(tmp_path_factory) -> Iterator[SimpleVault]:
 def server(request, tmp_path_factory, sqlite_template, vault) -> Iterator[LiveServer]:
     """One server for the module, which trusts the vault."""
     settings = settings_for("sqlite", request, tmp_path_factory.mktemp("pam"), sqlite_template)
-    server = LiveServer.start(replace(settings, ca_bundle=vault.authority, pam_seconds=1, tests_per_minute=100))
+    server = LiveServer.start(replace(settings, ca_bundle=vault.authority, pam_seconds=3, tests_per_minute=100))
     yield server
     server.stop()
 

@@ -18,7 +18,7 @@ from keyrelay.portal import audit_words as words
 from keyrelay.portal.audit_search import NAMES, Wanted, all_of, number
 from keyrelay.portal.page import Asked, Right
 from keyrelay.portal.rendering import problem_of
-from keyrelay.query_language import Comparison, Condition, Operator
+from keyrelay.query_language import AllOf, AnyOf, Comparison, Condition, Operator
 
 _EACH = 50
 _SHEET: tuple[Header, ...] = (
@@ -42,7 +42,7 @@ class _Found:
 async def _list(asked: Asked) -> Answer:
     wanted = Wanted.of(asked.request.query_params)
     try:
-        return await _page(asked, wanted, found=await _found(asked, wanted.condition()))
+        return await _page(asked, wanted, found=await _found(asked, wanted))
     except BadInput as error:
         return await _page(asked, wanted, error)
 
@@ -63,22 +63,40 @@ async def _page(asked: Asked, wanted: Wanted, error: BadInput | None = None, fou
     )
 
 
-async def _found(asked: Asked, condition: Condition | None) -> _Found:
-    """The newest entries, or those that stand before or after the number in the query. Nothing is ever counted."""
-    query, store = asked.request.query_params, asked.services.store
+async def _found(asked: Asked, wanted: Wanted) -> _Found:
+    """The newest entries, or those that stand before or after the one named in the query. Nothing is ever counted.
+
+    What is searched for by time is in the order of time, which has an index.
+    """
+    query, store, condition = asked.request.query_params, asked.services.store, wanted.condition()
+    order = "Timestamp" if wanted.since or wanted.until else "Id"
     before, after = number(query.get("before", "")), number(query.get("after", ""))
     if after is not None:
-        beyond = Comparison("Id", Operator.GREATER, after)
-        entries = await reading.find(store, Search(all_of(condition, beyond), limit=_EACH + 1))
+        beyond = await _beyond(asked, order, after, newer=True)
+        entries = await reading.find(store, Search(all_of(condition, beyond), order, limit=_EACH + 1))
         more, entries = len(entries) > _EACH, entries[:_EACH][::-1]
         if entries:
             return _Found(entries, older=entries[-1].id, newer=entries[0].id if more else 0)
         before = None
-    ahead = None if before is None else Comparison("Id", Operator.LESS, before)
-    entries = await reading.find(store, Search(all_of(condition, ahead), descending=True, limit=_EACH + 1))
+    ahead = None if before is None else await _beyond(asked, order, before, newer=False)
+    entries = await reading.find(store, Search(all_of(condition, ahead), order, descending=True, limit=_EACH + 1))
     more, entries = len(entries) > _EACH, entries[:_EACH]
     newer = entries[0].id if entries and before is not None else 0
     return _Found(entries, older=entries[-1].id if more else 0, newer=newer)
+
+
+async def _beyond(asked: Asked, order: str, mark: int, *, newer: bool) -> Condition:
+    """What stands on one side of an entry, in an order."""
+    past, past_or_same = (
+        (Operator.GREATER, Operator.GREATER_OR_EQUAL) if newer else (Operator.LESS, Operator.LESS_OR_EQUAL)
+    )
+    by_number = Comparison("Id", past, mark)
+    entry = await reading.one(asked.services.store, mark) if order == "Timestamp" else None
+    at = None if entry is None else words.told(entry).at
+    if at is None:
+        return by_number
+    later = AnyOf((Comparison("Timestamp", past, at), by_number))
+    return AllOf((Comparison("Timestamp", past_or_same, at), later))
 
 
 async def _download(asked: Asked) -> Answer:

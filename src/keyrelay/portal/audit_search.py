@@ -90,7 +90,8 @@ class Wanted:
         if self.operation:
             yield Comparison("Operation", Op.EQUAL, self.operation)
         if self.level:
-            yield Comparison("Level", Op.GREATER_OR_EQUAL, int(self.level))
+            worst = int(self.level) == max(Level)  # which has an index
+            yield Comparison("Level", Op.EQUAL if worst else Op.GREATER_OR_EQUAL, int(self.level))
         if self.about:
             named = Comparison("AuditIdentifier", Op.CONTAINS, self.about)
             yield AnyOf((named, Comparison("ImmutableIdentifier", Op.EQUAL, self.about)))

@@ -62,6 +62,7 @@ _KINDS: Mapping[str, str] = {
     Kind.AUDIT: "Audit trail",
 }
 _OURS = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_SHORT = {"api", "smtp", "ssl", "tls", "url"}
 _VALUE = "values."
 _BRIEF_CHARACTERS = 160
 
@@ -140,7 +141,10 @@ def _label(field: str) -> str:
     """What people call a field: ours in words, those of others as they are."""
     if field.startswith(_VALUE):
         return f"Parameter {field.removeprefix(_VALUE)}"
-    return field.replace("_", " ").capitalize() if _OURS.fullmatch(field) else field
+    if not _OURS.fullmatch(field):
+        return field
+    words = [word.upper() if word in _SHORT else word for word in field.split("_")]
+    return words[0][:1].upper() + " ".join(words)[1:]
 
 
 def in_words(value: Any) -> str:
