@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -71,16 +72,24 @@ async def _validate(call: Call) -> Answer:
 async def _download(call: Call) -> Answer:
     """All entries that were searched for, as a JSON string that is made while it is sent."""
     query = lists.read(call.request.query_params, _ENTRIES)
-    # One more than there may be; this operation has no pages.
-    search = Search(query.condition, query.sort_field, query.descending, limit=MOST_DOWNLOADED + 1)
-    store = call.services.store
+    entries = await download(call.services, Search(query.condition, query.sort_field, query.descending))
+    return Events(200, headers=(JSON,), events=_string(entries))
+
+
+async def download(services: Services, search: Search) -> AsyncIterator[Entry]:
+    """All entries that are searched for, after it is recorded that they are; ``search`` has no pages here.
+
+    Raises BadInput about ``query_string`` when there are more than may be downloaded.
+    """
+    store = services.store
+    search = replace(search, page=1, limit=MOST_DOWNLOADED + 1)  # one more than there may be
     found = await reading.numbers(store, search)
     if len(found) > MOST_DOWNLOADED:
         told = f"finds more than {MOST_DOWNLOADED} entries; search for a shorter time, or use keyrelay audit export"
         raise BadInput((Violation("query_string", "too_many", f"{{field}} {told}."),))
     async with store.change() as change:
-        await call.services.journal.write(change, downloaded(len(found)))
-    return Events(200, headers=(JSON,), events=_string(reading.by_number(store, found)))
+        await services.journal.write(change, downloaded(len(found)))
+    return reading.by_number(store, found)
 
 
 def downloaded(entries: int | None) -> Deed:
@@ -91,18 +100,22 @@ def downloaded(entries: int | None) -> Deed:
 
 async def _string(entries: AsyncIterator[Entry]) -> AsyncIterator[bytes]:
     """The pieces of a JSON string that holds the sheet."""
-    yield b'"' + _inner(telling.heading())
+    yield b'"'
+    async for text in sheet(entries):
+        yield json.dumps(text, ensure_ascii=False)[1:-1].encode()
+    yield b'"'
+
+
+async def sheet(entries: AsyncIterator[Entry]) -> AsyncIterator[str]:
+    """The pieces of the sheet."""
+    yield telling.heading()
     some: list[Entry] = []
     async for entry in entries:
         some.append(entry)
         if len(some) == _AT_ONCE:
-            yield _inner(telling.sheet(some))
+            yield telling.sheet(some)
             some = []
-    yield _inner(telling.sheet(some)) + b'"'
-
-
-def _inner(text: str) -> bytes:
-    return json.dumps(text, ensure_ascii=False)[1:-1].encode()
+    yield telling.sheet(some)
 
 
 def _search(query: ListQuery) -> Search:

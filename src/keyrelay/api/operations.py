@@ -85,6 +85,8 @@ class Services:
     outbox: Callable[[], Outbox]
     figures: Figures
     doors: Doors
+    # Held by who verifies the audit trail: one after the other, because each of them keeps a processor busy.
+    verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -61,9 +61,9 @@ def _list(version: int) -> Handler:
         query = lists.read(call.request.query_params, _PROVIDERS)
         providers = (await call.services.providers.catalogue()).providers.values()
         readable = [one for one in providers if call.identity.may(f"{READ_PAM}{one.id}/")]
-        references = await _references(call)
+        used = await references(call)
         found = query.apply(readable, _provider_value)
-        return _json([wire_pam.provider_answer(one, references, version) for one in found])
+        return _json([wire_pam.provider_answer(one, used, version) for one in found])
 
     return listed
 
@@ -82,7 +82,7 @@ def _provider_value(provider: Provider, field: str) -> object:
 def _get(version: int) -> Handler:
     async def get(call: Call) -> Answer:
         provider = await call.services.providers.provider(provider_number(call))
-        return _json(wire_pam.provider_answer(provider, await _references(call), version))
+        return _json(wire_pam.provider_answer(provider, await references(call), version))
 
     return get
 
@@ -106,8 +106,8 @@ def _replace(version: int) -> Handler:
         assert number is not None  # noqa: S101 - required
         provider = await call.services.providers.replace(number, draft)
         # The right to modify is not the right to see what the profile uses.
-        references = await _references(call) if call.identity.may(f"{READ_PAM}{number}/") else ()
-        return _json(wire_pam.provider_answer(provider, references, version))
+        used = await references(call) if call.identity.may(f"{READ_PAM}{number}/") else ()
+        return _json(wire_pam.provider_answer(provider, used, version))
 
     return replace
 
@@ -117,7 +117,7 @@ async def _remove(call: Call) -> Answer:
     return Answer(204)
 
 
-async def _references(call: Call) -> list[tuple[str, FromPam]]:
+async def references(call: Call) -> list[tuple[str, FromPam]]:
     """The references of the profile: their values are listed with their provider's (contract 4.1)."""
     profile = (await call.services.keeper.snapshot()).profile
     found = () if profile is None else profile.secrets()

@@ -40,7 +40,13 @@ async def _try(call: Call) -> Answer:
         fields.refuse("parameters", f"has more than {_PARAMETERS} members")
     if fields.violations:
         raise BadInput(tuple(fields.violations))
+    trial = await tried(call, provider, reference)
+    return Answer(200, json.dumps(trial_document(provider, trial), ensure_ascii=False).encode(), (JSON,))
+
+
+async def tried(call: Call, provider: Provider, reference: FromPam) -> Trial:
+    """Try it for the caller, and record it. Raises TooManyTests, ClientDisconnect, and what the store raises."""
     async with call.services.turnstile.turn(call.identity.name, address_of(call.request)):
         trial = await while_the_caller_waits(call.request, trying.attempt(call.services.vaults, reference))
     await call.services.providers.record_trial(provider, trial.verdict)
-    return Answer(200, json.dumps(trial_document(provider, trial), ensure_ascii=False).encode(), (JSON,))
+    return trial

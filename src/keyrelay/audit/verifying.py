@@ -5,6 +5,8 @@ It is read in pieces, however long it is, and may grow and be forgotten at its b
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +15,8 @@ from keyrelay.errors import StoreUnavailable, UnknownName
 from keyrelay.store.model import Reader, Row, Store
 
 _AT_ONCE = 1000  # entries
+_WITHOUT_PAUSE = 100  # a server has other things to do
+_MARK = re.compile(r"(\d{1,10}):([0-9a-f]{64}|)", re.ASCII)
 _ENDS = f"SELECT {HEAD}, (SELECT MIN(id) FROM audit_entry), (SELECT MAX(id) FROM audit_entry) FROM audit_head"  # noqa: S608
 
 
@@ -25,6 +29,12 @@ class Mark:
 
     def __str__(self) -> str:
         return f"{self.id}:{self.hash}"
+
+    @classmethod
+    def read(cls, text: str) -> Mark | None:
+        """What ``str`` wrote; None for what it never writes."""
+        found = _MARK.fullmatch(text.strip())
+        return None if found is None else cls(int(found[1]), found[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,8 @@ class _Walk:
             for row in rows:
                 if (broken := self._next(row)) is not None:
                     return broken
+                if self.looked_at % _WITHOUT_PAUSE == 0:
+                    await asyncio.sleep(0)
             self._progress(self.looked_at, head.last - head.floor)
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,6 @@ from keyrelay.server import Node
 
 app = App(name="audit")
 
-_MARK = re.compile(r"(\d{1,10}):([0-9a-f]{64}|)", re.ASCII)
 _AT_ONCE = 100
 
 
@@ -218,10 +216,10 @@ def _condition(
 
 
 def _mark(text: str) -> Mark:
-    found = _MARK.fullmatch(text.strip())
-    if found is None:
+    mark = Mark.read(text)
+    if mark is None:
         raise Unsuitable("--since is no end of a trail.", remedy="Give it as keyrelay audit verify prints it: ID:HASH.")
-    return Mark(int(found[1]), found[2])
+    return mark
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -33,12 +34,24 @@ class Library:
     name: str
     extra: str
 
+    @property
+    def command(self) -> str:
+        """What installs it."""
+        return f"pip install keyrelay[{self.extra}]"
+
+    def is_there(self) -> bool:
+        """Whether it is installed; it is looked for, and not imported."""
+        try:
+            return importlib.util.find_spec(self.name) is not None
+        except (ImportError, ValueError):  # of a package above it
+            return False
+
     def load(self, module: str | None = None) -> Any:
         """The module, or another that comes with it. Raises VaultFailed, with the command that installs it."""
         try:
             return importlib.import_module(module or self.name)
         except ImportError:
-            raise VaultFailed("extra_missing", f"pip install keyrelay[{self.extra}]") from None
+            raise VaultFailed("extra_missing", self.command) from None
 
 
 async def in_thread(work: Callable[[], _Outcome]) -> _Outcome:

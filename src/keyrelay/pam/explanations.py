@@ -26,7 +26,7 @@ EXPLANATIONS: Mapping[Problem, Explanation] = {
     "denied": Explanation(
         "The vault refuses: the credentials of the provider are wrong or have expired, or may not read this secret.",
         "Look in the vault whether the token, key or application of the provider is valid and may read this secret; "
-        "give new credentials with PUT /PamProviders.",
+        "give the provider new credentials.",
     ),
     "sealed": Explanation(
         "The vault runs, and cannot serve now: it is sealed, in maintenance, or overloaded.",
@@ -52,7 +52,7 @@ EXPLANATIONS: Mapping[Problem, Explanation] = {
     ),
     "parameter_missing": Explanation(
         "A parameter that this provider type needs has no value.",
-        "Give the parameter where the secret is named, spelled as GET /PamProviders/Types shows it.",
+        "Give the parameter where the secret is named, spelled as the provider type shows it.",
     ),
     "bad_parameter": Explanation(
         "A parameter of the provider, or of the reference to the secret, cannot be used.",

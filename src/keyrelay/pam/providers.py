@@ -209,6 +209,14 @@ class ProviderKeeper:
         rules.require_local(await self.provider(number))
         return await local.entries(self._store, number)
 
+    async def entry(self, number: int, name: str) -> Entry:
+        """One of them. Raises UnknownName or BadInput."""
+        rules.require_local(await self.provider(number))
+        found = await local.entry(self._store, number, name)
+        if found is None:
+            raise _no_entry(number)
+        return found
+
     async def add_entry(self, number: int, draft: EntryDraft) -> Entry:
         """Raises UnknownName, BadInput, NameTaken, or InUse when there are as many as there may be."""
         local.check(draft, new=True)
@@ -217,7 +225,10 @@ class ProviderKeeper:
             if await local.count(change) >= _MOST_ENTRIES:
                 raise InUse(f"There are {_MOST_ENTRIES} entries already.", remedy="Delete those not needed.")
             if not await local.insert(change, self._keyring, number, draft):
-                raise NameTaken(f"The provider has an entry {draft.name} already.", remedy="Change it with PUT.")
+                raise NameTaken(
+                    f"The provider has an entry {draft.name} already.",
+                    remedy="Change that one, or choose another name.",
+                )
             await self._journal.write(change, deeds.of_entry(Operation.CREATED, entry, secret=True))
 
         return await self._change_entry(number, draft, work)

@@ -144,7 +144,7 @@ def _where(values: Mapping[str, Value | None]) -> dict[str, str]:
 
 
 def _wrong(name: str, code: str, told: str) -> Violation:
-    return Violation("values", code, f"{{field}}: {name.replace('{', '(')} {told}.")
+    return Violation(f"values.{name}", code, f"{{field}}: {name.replace('{', '(')} {told}.")
 
 
 def _name(field: str, name: str | None, subject: str = "{field}") -> Iterator[Violation]:

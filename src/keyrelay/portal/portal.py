@@ -13,7 +13,19 @@ from keyrelay.api.operations import Services
 from keyrelay.api.outbox_desk import OutboxDesk
 from keyrelay.api.visits import visit_of
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, NotFound
-from keyrelay.portal import diagnosis, history, home, message, outbox, sign_in, smtp
+from keyrelay.portal import (
+    audit,
+    audit_verify,
+    diagnosis,
+    history,
+    home,
+    message,
+    outbox,
+    pam,
+    pam_entries,
+    sign_in,
+    smtp,
+)
 from keyrelay.portal.assets import asset
 from keyrelay.portal.page import Page, Right, private, problem_page
 
@@ -28,6 +40,10 @@ ROOMS: tuple[Mapping[str, Mapping[str, Right]], ...] = (
     history.PAGES,
     outbox.PAGES,
     message.PAGES,
+    pam.PAGES,
+    pam_entries.PAGES,
+    audit_verify.PAGES,
+    audit.PAGES,
 )
 
 
