@@ -12,11 +12,11 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from keyrelay import self_signed
-from keyrelay.health.finding import Finding, failure, ok, warning
+from keyrelay.health.finding import SOON, Finding, failure, ok, warning
 from keyrelay.setting_values import PREFIX, is_loopback
 from keyrelay.settings import Settings
 
-_SOON, _NOW = 60, 7  # days
+_SOON, _NOW = SOON.days, 7
 _RENEWED = 30  # days before its end, a start makes a self-signed certificate anew
 _UNREADABLE = (OSError, ValueError, UnsupportedAlgorithm)
 _MOST_NAMES = 5

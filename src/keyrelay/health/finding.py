@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
+
+# Before an end, for so long it is warned of.
+SOON = timedelta(days=60)
 
 Verdict = Literal["ok", "warning", "failure", "skipped"]
 

@@ -13,7 +13,8 @@ from keyrelay.api.operations import Services
 from keyrelay.api.outbox_desk import OutboxDesk
 from keyrelay.api.visits import visit_of
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, NotFound
-from keyrelay.portal import home, sign_in
+from keyrelay.portal import health, home, sign_in
+from keyrelay.portal.access import pages as access
 from keyrelay.portal.assets import asset
 from keyrelay.portal.page import Page, Right, private, problem_page
 
@@ -23,6 +24,8 @@ PATH = "/portal"
 ROOMS: tuple[Mapping[str, Mapping[str, Right]], ...] = (
     home.PAGES,
     sign_in.PAGES,
+    access.PAGES,
+    health.PAGES,
 )
 
 

@@ -46,6 +46,20 @@ class Sealed:
     content: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """What may be told of a data key."""
+
+    id: int
+    made_at: datetime
+
+
+async def data_keys(reader: Reader) -> list[DataKey]:
+    """Those that the database has, the newest first."""
+    rows = await reader.rows("SELECT id, made_at FROM data_key ORDER BY id DESC")
+    return [DataKey(number, datetime.fromisoformat(at)) for number, at in rows]
+
+
 class Keyring:
     """The data keys of this database, opened. The newest one seals."""
 
