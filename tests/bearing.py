@@ -22,6 +22,8 @@ from oidc_server import AUDIENCE, OidcServer
 
 PROBE = "/KeyfactorAPI/Status/Endpoints"
 READ = "/system_settings/read/"
+# Who may give everything.
+CHIEF = Identity("chief", (), frozenset({"/"}))
 
 
 def furnished(server: LiveServer, provider: OidcServer) -> LiveServer:
@@ -48,7 +50,7 @@ def register(
     authority = provider if isinstance(provider, str) else provider.issuer
     names = names or ClaimNames()
     new = made(scheme, authority=authority, audience=audience, display_name=None, names=names)
-    return server.run(lambda node: node.identity_providers.add(new))
+    return server.run(lambda node: node.identity_providers.add(new, CHIEF))
 
 
 def grant(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from keyrelay.doctor.case import opened
 from keyrelay.doctor.checks import CHECKS
 from keyrelay.doctor.examination import examine
-from keyrelay.doctor.model import Finding
+from keyrelay.health.finding import Finding
 from keyrelay.settings import Settings
 from live import ADMIN_PASSWORD
 

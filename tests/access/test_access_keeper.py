@@ -20,7 +20,7 @@ from keyrelay.audit.acting import act_as
 from keyrelay.audit.chain import SELECT
 from keyrelay.audit.journal import Journal
 from keyrelay.audit.model import Actor
-from keyrelay.errors import Immutable, InUse, LastAdministrator, NameTaken, UnknownName
+from keyrelay.errors import Immutable, InUse, LastAdministrator, NameTaken, PermissionMissing, UnknownName
 from keyrelay.secrets.model import SecretText
 from live import ADMIN_PASSWORD, SMTP, V2
 from security_entries import entries
@@ -39,7 +39,7 @@ def do(server, work):
 
 
 def add_user(server, name, *held, password="long enough 1"):
-    do(server, lambda keeper: keeper.add_user(name, SecretText(password), held))
+    do(server, lambda keeper: keeper.add_user(name, SecretText(password), held, CHIEF))
 
 
 # --- What is told ------------------------------------------------------------------------------------------------
@@ -55,9 +55,9 @@ def test_the_first_user_is_told_of_as_made_by_keyrelay_itself(server):
 def test_every_change_of_a_user_is_told(server):
     do(server, lambda keeper: keeper.add_role(Role(0, "Reader", "reads", permissions=(READ,)), CHIEF))
     add_user(server, "Jo", "reader")
-    do(server, lambda keeper: keeper.set_password("JO", SecretText("another one")))
-    do(server, lambda keeper: keeper.grant("ADMINISTRATOR", "jo"))
-    do(server, lambda keeper: keeper.grant("administrator", "jo"))  # has it already: nothing to tell
+    do(server, lambda keeper: keeper.set_password("JO", SecretText("another one"), CHIEF))
+    do(server, lambda keeper: keeper.grant("ADMINISTRATOR", "jo", CHIEF))
+    do(server, lambda keeper: keeper.grant("administrator", "jo", CHIEF))  # has it already: nothing to tell
     do(server, lambda keeper: keeper.revoke("reader", "Jo"))
     do(server, lambda keeper: keeper.remove_user("jO"))
     told = entries(server)[2:]
@@ -75,12 +75,12 @@ def test_every_change_of_a_user_is_told(server):
 
 def test_what_is_refused_is_neither_done_nor_told(server):
     refusals = [
-        (UnknownName, lambda keeper: keeper.grant("Nothing", "admin")),
-        (UnknownName, lambda keeper: keeper.grant("Administrator", "nobody")),
-        (UnknownName, lambda keeper: keeper.add_user("jo", SecretText("long enough 1"), ("Nothing",))),
-        (UnknownName, lambda keeper: keeper.set_password("nobody", SecretText("long enough 1"))),
+        (UnknownName, lambda keeper: keeper.grant("Nothing", "admin", CHIEF)),
+        (UnknownName, lambda keeper: keeper.grant("Administrator", "nobody", CHIEF)),
+        (UnknownName, lambda keeper: keeper.add_user("jo", SecretText("long enough 1"), ("Nothing",), CHIEF)),
+        (UnknownName, lambda keeper: keeper.set_password("nobody", SecretText("long enough 1"), CHIEF)),
         (UnknownName, lambda keeper: keeper.remove_user("nobody")),
-        (NameTaken, lambda keeper: keeper.add_user("ADMIN", SecretText("long enough 1"), ())),
+        (NameTaken, lambda keeper: keeper.add_user("ADMIN", SecretText("long enough 1"), (), CHIEF)),
         (LastAdministrator, lambda keeper: keeper.remove_user("admin")),
         (LastAdministrator, lambda keeper: keeper.revoke("Administrator", "admin")),
         (Immutable, lambda keeper: keeper.remove_role("administrator")),
@@ -107,7 +107,7 @@ def test_a_change_whose_entry_cannot_be_written_is_not_made(server, monkeypatch)
 def test_no_entry_holds_a_password_or_its_hash(server):
     planted = {name: new_canary() for name in ("first", "second")}
     add_user(server, "jo", password=planted["first"])
-    do(server, lambda keeper: keeper.set_password("jo", SecretText(planted["second"])))
+    do(server, lambda keeper: keeper.set_password("jo", SecretText(planted["second"]), CHIEF))
 
     async def everything(node):
         return str(await node.store.rows(SELECT)).encode()
@@ -133,7 +133,7 @@ def by_claim(server):
 def test_a_user_with_a_claim_may_be_the_last_administrator_and_is_not_removed(by_claim):
     with pytest.raises(LastAdministrator):
         do(by_claim, lambda keeper: keeper.remove_user("JO"))
-    do(by_claim, lambda keeper: keeper.grant("Administrator", "admin"))
+    do(by_claim, lambda keeper: keeper.grant("Administrator", "admin", CHIEF))
     do(by_claim, lambda keeper: keeper.remove_user("jo"))
 
 
@@ -303,10 +303,45 @@ def test_the_identity_of_an_account_is_of_the_roles_it_holds_and_those_that_clai
     do(server, lambda keeper: keeper.add_role(Role(0, "Held", "h", permissions=(READ,)), CHIEF))
     do(server, lambda keeper: keeper.add_role(Role(0, "Given", "g", permissions=(MODIFY,), claims=(JO,)), CHIEF))
     do(server, lambda keeper: keeper.add_role(Role(0, "Empty", "e", claims=(JO,)), CHIEF))
-    do(server, lambda keeper: keeper.grant("Held", "jo"))
+    do(server, lambda keeper: keeper.grant("Held", "jo", CHIEF))
 
     async def identity(node):
         return await accounts.identity(node.store, "jo")
 
     found = server.run(identity)
     assert (found.roles, found.permissions) == (("Empty", "Given", "Held"), frozenset({READ, MODIFY}))
+
+
+# --- Nobody gives more than they hold ----------------------------------------------------------------------------
+
+DEPUTY = Identity("deputy", ("Deputy",), frozenset({READ, "/security/"}))
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda keeper: keeper.add_user("jo", SecretText("long enough 1"), ("Administrator",), DEPUTY),
+        lambda keeper: keeper.add_user("named", SecretText("long enough 1"), (), DEPUTY),
+        lambda keeper: keeper.set_password("ADMIN", SecretText("long enough 1"), DEPUTY),
+        lambda keeper: keeper.grant("administrator", "deputy", DEPUTY),
+    ],
+    ids=["a role of a new user", "a role that waits for the name", "a password", "a role"],
+)
+def test_who_may_less_cannot_make_somebody_who_may_more(server, work):
+    add_user(server, "deputy")
+    named = RoleClaim(0, Claim(ClaimType.USER, "Named", "keyrelay"), "whoever has this name")
+    do(server, lambda keeper: keeper.add_role(Role(0, "Waits", "waits", permissions=(MODIFY,), claims=(named,)), CHIEF))
+    before = entries(server)
+    with pytest.raises(PermissionMissing):
+        do(server, work)
+    assert entries(server) == before
+    assert httpx2.get(server.url + SMTP, headers=V2, auth=("admin", ADMIN_PASSWORD)).status_code == 200
+    with pytest.raises(UnknownName):
+        do(server, lambda keeper: keeper.remove_user("named"))
+
+
+def test_who_holds_as_much_gives_it(server):
+    do(server, lambda keeper: keeper.add_role(Role(0, "Reader", "reads", permissions=(READ,)), DEPUTY))
+    do(server, lambda keeper: keeper.add_user("jo", SecretText("long enough 1"), ("Reader",), DEPUTY))
+    do(server, lambda keeper: keeper.set_password("jo", SecretText("long enough 2"), DEPUTY))
+    assert httpx2.get(server.url + SMTP, headers=V2, auth=("jo", "long enough 2")).status_code == 200

@@ -8,18 +8,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bearing import PROBE, READ, ask, entries, held, status, who
+from bearing import CHIEF, PROBE, READ, ask, entries, held, status, who
 from keyrelay.access import sign_in as sign_in_module
 from keyrelay.access.api_tokens import ApiTokens
+from keyrelay.access.identity import Identity
 from keyrelay.audit.acting import act_as
 from keyrelay.audit.model import Actor
-from keyrelay.errors import InUse, NameTaken, UnknownName, Unsuitable
+from keyrelay.errors import InUse, NameTaken, PermissionMissing, UnknownName, Unsuitable
 
 
-def create(server, name="deploy", permissions=(READ,), expires_at=None) -> str:
+def create(server, name="deploy", permissions=(READ,), expires_at=None, by=CHIEF) -> str:
     async def work(node) -> str:
         act_as(Actor("jo (command line)"))
-        _, text = await ApiTokens(node.store, node.journal).create(name, permissions, expires_at)
+        _, text = await ApiTokens(node.store, node.journal).create(name, permissions, expires_at, by)
         return text.reveal()
 
     return server.run(work)
@@ -160,3 +161,11 @@ def test_making_and_revoking_are_in_the_audit_trail_without_the_token(server):
         (by, 6, "deploy", {}),
     ]
     assert token.rpartition("_")[2] not in str(entries(server, "ApiToken"))
+
+
+def test_a_token_may_no_more_than_who_makes_it(server):
+    deputy = Identity("deputy", ("Deputy",), frozenset({READ, "/security/"}))
+    for permissions in (("/",), (READ, "/system_settings/modify/"), ("/system_settings/",)):
+        with pytest.raises(PermissionMissing):
+            create(server, permissions=permissions, by=deputy)
+    assert held(server, create(server, permissions=(READ,), by=deputy)) == [READ]

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from bearing import entries, grant, register
+from bearing import CHIEF, READ, entries, grant, register
 from keyrelay import settings
+from keyrelay.access.identity import Identity
 from keyrelay.access.identity_provider import ClaimNames
 from keyrelay.access.identity_providers import made
 from keyrelay.audit.acting import act_as
 from keyrelay.audit.model import Actor
-from keyrelay.errors import InUse, NameTaken, SettingsInvalid, UnknownName, Unsuitable
+from keyrelay.errors import InUse, NameTaken, PermissionMissing, SettingsInvalid, UnknownName, Unsuitable
 
 AUTHORITY = "https://login.example.org/tenant/v2.0"
 
@@ -62,7 +63,7 @@ def test_audience_and_title_can_be_read(audience, title):
 def test_what_is_kept_is_what_was_given(server):
     names = ClaimNames(name=("upn",), roles=("realm_access.roles", "roles"), oid=())
     given = new(title="Entra ID of Example", names=names)
-    server.run(lambda node: node.identity_providers.add(given))
+    server.run(lambda node: node.identity_providers.add(given, CHIEF))
     assert server.run(lambda node: node.identity_providers.all()) == (given,)
 
 
@@ -70,7 +71,7 @@ def test_a_scheme_and_a_kind_of_token_belong_to_one_provider(server):
     register(server, AUTHORITY, "entra")
     for other in (new("ENTRA", audience="other"), new("other")):
         with pytest.raises(NameTaken):
-            server.run(lambda node, other=other: node.identity_providers.add(other))
+            server.run(lambda node, other=other: node.identity_providers.add(other, CHIEF))
     register(server, AUTHORITY, "other", "other")
     assert known(server) == ["entra", "other"]
 
@@ -90,9 +91,9 @@ def test_one_whose_claims_give_roles_is_not_removed(server):
     server.run(forget)
     server.run(lambda node: node.identity_providers.remove("entra"))
     assert known(server) == []
-    for change in ("remove", "disable", "enable"):
+    for change, more in (("remove", ()), ("disable", ()), ("enable", (CHIEF,))):
         with pytest.raises(UnknownName):
-            server.run(lambda node, change=change: getattr(node.identity_providers, change)("entra"))
+            server.run(lambda node, change=change, more=more: getattr(node.identity_providers, change)("entra", *more))
 
 
 def test_their_number_has_a_bound(sqlite_server, monkeypatch):
@@ -123,9 +124,11 @@ def test_the_settings_name_one_that_is_the_same_on_every_node(sqlite_settings, s
     assert provider.names == ClaimNames(name=("upn", "sub"), roles=("realm_access.roles",))
     with pytest.raises(NameTaken):
         register(servers[0], "https://other.example.org", "Corp", "other")
-    for change in ("remove", "disable", "enable"):
+    for change, more in (("remove", ()), ("disable", ()), ("enable", (CHIEF,))):
         with pytest.raises(Unsuitable, match="comes from the settings"):
-            servers[0].run(lambda node, change=change: getattr(node.identity_providers, change)("CORP"))
+            servers[0].run(
+                lambda node, change=change, more=more: getattr(node.identity_providers, change)("CORP", *more)
+            )
 
 
 def test_one_that_is_kept_and_means_the_same_stands_back_for_it(sqlite_settings, start):
@@ -170,10 +173,10 @@ def test_every_change_of_an_identity_provider_is_in_the_audit_trail(server):
     async def work(node) -> None:
         keeper = node.identity_providers
         act_as(Actor("jo"))
-        await keeper.add(new(title="Entra"))
+        await keeper.add(new(title="Entra"), CHIEF)
         await keeper.disable("entra")
         await keeper.disable("entra")  # changes nothing
-        await keeper.enable("Entra")
+        await keeper.enable("Entra", CHIEF)
         await keeper.remove("ENTRA")
 
     server.run(work)
@@ -184,3 +187,23 @@ def test_every_change_of_an_identity_provider_is_in_the_audit_trail(server):
     assert disabled == ("jo", 2, "entra", {"enabled": {"before": True, "after": False}})
     assert enabled == ("jo", 2, "entra", {"enabled": {"before": False, "after": True}})
     assert removed == ("jo", 3, "entra", {})
+
+
+def test_who_holds_less_than_claims_give_lets_nobody_in_by_them(server):
+    register(server, AUTHORITY, "entra")
+    grant(server, "Chiefs", "/")
+    deputy = Identity("deputy", ("Deputy",), frozenset({READ, "/security/"}))
+    server.run(lambda node: node.identity_providers.disable("entra"))
+    with pytest.raises(PermissionMissing):
+        server.run(lambda node: node.identity_providers.enable("entra", deputy))
+
+    async def lose(node):  # as when it was in the settings, and is not any more
+        async with node.store.change("access") as change:
+            await change.run("DELETE FROM identity_provider")
+
+    server.run(lose)
+    with pytest.raises(PermissionMissing):
+        server.run(lambda node: node.identity_providers.add(new(), deputy))
+    assert known(server) == []
+    server.run(lambda node: node.identity_providers.add(new("other"), deputy))
+    assert known(server) == ["other"]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bearing import READ, counted, furnished, grant, register, status, trusting
+from bearing import CHIEF, READ, counted, furnished, grant, register, status, trusting
 from keyrelay.access import discovery, key_sets, oidc
 from keyrelay.access import sign_in as sign_in_module
 from keyrelay.access.signatures import PublicKey
@@ -242,7 +242,7 @@ def test_a_disabled_provider_lets_nobody_in_from_that_moment_on(fresh_settings, 
     assert status(here, token) == status(here, provider.token(sub="new")) == 401
     until(lambda: status(there, token) == 401, 1 + began - time.monotonic())
     assert "provider disabled" in told()
-    here.run(lambda node: node.identity_providers.enable("entra"))
+    here.run(lambda node: node.identity_providers.enable("entra", CHIEF))
     assert status(here, token) == 200
 
 

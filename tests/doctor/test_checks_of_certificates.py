@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from datetime import UTC, datetime, timedelta
 
 import pytest
 import trustme
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from doctoring import found, looked
+from ending import write_certificate
 from keyrelay.self_signed import certificate_for
 from live import run_keyrelay
 
@@ -26,29 +22,8 @@ def environ(tmp_path):
 def made(tmp_path):
     """Write a certificate that ends in so many days, and give its file and that of its key."""
 
-    def make(days, *names, starts=-1, key_of=None):
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now + timedelta(days=min(starts, days - 1)))
-            .not_valid_after(now + timedelta(days=days, hours=1))
-        )
-        if names:
-            alternative = x509.SubjectAlternativeName([x509.DNSName(one) for one in names])
-            builder = builder.add_extension(alternative, critical=False)
-        file, key_file = tmp_path / f"cert{days}.pem", tmp_path / f"key{days}.pem"
-        file.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-        file_of_key = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        key_file.write_bytes(file_of_key)
-        return file, key_file
+    def make(days, *names, starts=-1):
+        return write_certificate(tmp_path, days, *names, starts=starts)
 
     return make
 
@@ -179,7 +154,12 @@ def test_authorities_that_cannot_be_read_or_have_ended_are_told(environ, made, t
     trustme.CA().cert_pem.write_to_path(str(file))
     trusting = environ | {"KEYRELAY_CA_BUNDLE": str(file)}
     found(trusting, "ca-bundle", "ok", "1 authority")
-    file.write_bytes(file.read_bytes() + made(-5)[0].read_bytes())
+    lasting = file.read_bytes()
+    file.write_bytes(lasting + made(59)[0].read_bytes())
+    found(trusting, "ca-bundle", "warning", "An authority of the 2", "59 days")
+    file.write_bytes(lasting + made(61)[0].read_bytes())
+    found(trusting, "ca-bundle", "ok", "2 authorities")
+    file.write_bytes(lasting + made(-5)[0].read_bytes())
     found(trusting, "ca-bundle", "warning", "1 of 2")
     file.write_text("nothing")
     found(trusting, "ca-bundle", "failure", "no PEM file")

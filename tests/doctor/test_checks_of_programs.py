@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import date
 
 from doctoring import judged, looked
-from keyrelay.doctor.programs import locale_found, openssl_found, python_found, uvloop_found
+from keyrelay.doctor.programs import locale_found, uvloop_found
+from keyrelay.health.programs import openssl_found, python_found
 
 
 def test_this_machine_can_run_it():

@@ -11,8 +11,9 @@ from keyrelay.doctor import shown
 from keyrelay.doctor.case import opened
 from keyrelay.doctor.checks import CHECKS
 from keyrelay.doctor.examination import examine
-from keyrelay.doctor.model import Check, failure, ok, skipped, warning
+from keyrelay.doctor.model import Check
 from keyrelay.errors import StoreUnavailable, TrustUnusable
+from keyrelay.health.finding import failure, ok, skipped, warning
 
 
 def examined(*checks, told=lambda _: None, environ=None):

@@ -6,6 +6,7 @@ import httpx2
 import pytest
 from browsing import LOOKS, cookie_of, require_well_made, sign_in, window
 
+from keyrelay.access.identity import Identity
 from keyrelay.api.session_cookie import NAME
 from live import ADMIN_PASSWORD
 
@@ -111,8 +112,8 @@ def test_a_script_whose_session_is_over_is_told_so_without_a_window_that_asks_fo
 def test_a_changed_password_ends_the_sessions(sqlite_server):
     from keyrelay.secrets.model import SecretText
 
-    cookie = cookie_of(sqlite_server)
-    sqlite_server.run(lambda node: node.access.set_password("admin", SecretText("another one 1")))
+    cookie, chief = cookie_of(sqlite_server), Identity("chief", (), frozenset({"/"}))
+    sqlite_server.run(lambda node: node.access.set_password("admin", SecretText("another one 1"), chief))
     assert httpx2.get(f"{sqlite_server.url}/portal/", headers={"cookie": cookie}).status_code == 303
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from keyrelay.access.admission import Admission, TokenRefused
 from keyrelay.access.identity import Identity
 from keyrelay.access.permissions import broadest, permission
+from keyrelay.access.role_rules import require_held
 from keyrelay.audit.acting import acting
 from keyrelay.audit.journal import Journal
 from keyrelay.audit.model import Category, Deed, Kind, Operation
@@ -56,10 +57,14 @@ class ApiTokens:
         self._journal = journal
 
     async def create(
-        self, name: str, permissions: Collection[str], expires_at: datetime | None
+        self, name: str, permissions: Collection[str], expires_at: datetime | None, by: Identity
     ) -> tuple[ApiToken, SecretText]:
-        """Make a token, and give it with what it is. Raises Unsuitable, NameTaken, or InUse when there are too many."""
+        """Make a token, and give it with what it is; nobody gives more than they hold.
+
+        Raises Unsuitable, PermissionMissing, NameTaken, or InUse when there are too many.
+        """
         token = _made(name, permissions, expires_at)
+        require_held(by, token.permissions)
         text = f"{PREFIX}{token.id}_{secrets.token_hex(32)}"
         async with self._store.change("access") as change:
             if await change.rows("SELECT 1 FROM api_token WHERE name = $1", token.name):

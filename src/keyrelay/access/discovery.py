@@ -7,10 +7,14 @@ import json
 import re
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keyrelay import setting_values
+from keyrelay.aside import aside
+from keyrelay.errors import IdentityProviderUnusable
 from keyrelay.network.exchange import HttpRequest, NoAnswer, exchange
+from keyrelay.network.trust import Trust
 
 if TYPE_CHECKING:  # what a start does not need
     from keyrelay.access.signatures import PublicKey
@@ -83,6 +87,20 @@ async def keys_of(authority: str, context: ssl.SSLContext) -> tuple[PublicKey, .
     if not isinstance(keys, list):
         raise NoKeys("The key set has no list of keys.")
     return usable(keys)
+
+
+async def signing_keys(authority: str, bundle: Path | None) -> int:
+    """How many keys the provider signs with, to see whether it can be used. ``bundle``: authorities to trust besides.
+
+    Raises IdentityProviderUnusable, or TrustUnusable.
+    """
+    try:
+        keys = await keys_of(authority, await aside(Trust(authorities=bundle).for_http))
+    except NoKeys as problem:
+        raise IdentityProviderUnusable(problem.why, remedy=problem.remedy) from None
+    if not keys:
+        raise IdentityProviderUnusable("The key set has no key that tokens can be checked with.")
+    return len(keys)
 
 
 async def _members(what: str, url: str, context: ssl.SSLContext) -> dict[str, Any]:

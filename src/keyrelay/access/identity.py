@@ -22,6 +22,11 @@ class Identity:
     permissions: frozenset[str]
     _answers: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a local user: the names of all others have a colon."""
+        return ":" not in self.name
+
     def may(self, needed: str) -> bool:
         answer = self._answers.get(needed)
         if answer is None:

@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from keyrelay import setting_values
 from keyrelay.access import identity_provider
+from keyrelay.access.identity import Identity
 from keyrelay.access.identity_provider import ClaimNames, IdentityProvider, told
+from keyrelay.access.role_rules import require_held
 from keyrelay.access.schemes import LOCAL, Scheme
 from keyrelay.audit.journal import Journal
 from keyrelay.audit.model import Category, Deed, Kind, Operation
@@ -47,13 +49,18 @@ class IdentityProviderKeeper:
         found = [Scheme(one.id, one.scheme, one.display_name) for one in await self._read(reader)]
         return {scheme.name: scheme for scheme in (LOCAL, *found)}
 
-    async def add(self, provider: IdentityProvider) -> IdentityProvider:
-        """Keep a new provider (``made``). Raises NameTaken, or InUse when there are as many as may be."""
+    async def add(self, provider: IdentityProvider, by: Identity) -> IdentityProvider:
+        """Keep a new provider (``made``).
+
+        Raises NameTaken, InUse when there are as many as may be, or PermissionMissing: claims of that scheme may be
+        left of an earlier one, and nobody gives more than they hold.
+        """
         async with self._store.change("access") as change:
             known = await self._read(change)
             _require_free(provider, known)
             if len(known) >= _MOST:
                 raise InUse(f"There are {_MOST} identity providers already.", remedy="Remove those not needed.")
+            await _require_no_more(change, provider.scheme, by)
             await change.run(
                 "INSERT INTO identity_provider (id, scheme, document) VALUES ($1, $2, $3)",
                 *(provider.id, provider.scheme, identity_provider.document(provider)),
@@ -63,11 +70,11 @@ class IdentityProviderKeeper:
 
     async def disable(self, scheme: str) -> IdentityProvider:
         """Nobody signs in with its tokens any more, from now on. Raises UnknownName or Unsuitable."""
-        return await self._switch(scheme, enabled=False)
+        return await self._switch(scheme, None)
 
-    async def enable(self, scheme: str) -> IdentityProvider:
-        """Raises UnknownName or Unsuitable."""
-        return await self._switch(scheme, enabled=True)
+    async def enable(self, scheme: str, by: Identity) -> IdentityProvider:
+        """Raises UnknownName, Unsuitable, or PermissionMissing: its claims give their roles again."""
+        return await self._switch(scheme, by)
 
     async def remove(self, scheme: str) -> IdentityProvider:
         """Raises UnknownName, Unsuitable, or InUse while roles have claims of it.
@@ -86,11 +93,15 @@ class IdentityProviderKeeper:
             await self._journal.write(change, _deed(Operation.DELETED, provider))
         return provider
 
-    async def _switch(self, scheme: str, *, enabled: bool) -> IdentityProvider:
+    async def _switch(self, scheme: str, by: Identity | None) -> IdentityProvider:
+        """``by``: who enables it; None to disable it."""
+        enabled = by is not None
         async with self._store.change("access") as change:
             provider = await self._kept(change, scheme)
             if provider.enabled is enabled:
                 return provider
+            if by is not None:
+                await _require_no_more(change, provider.scheme, by)
             switched = replace(provider, enabled=enabled)
             await change.run(
                 "UPDATE identity_provider SET document = $1 WHERE id = $2",
@@ -143,6 +154,16 @@ def _checked(what: str, parse: Callable[[str], str], text: str) -> str:
         return parse(text)
     except ValueError as problem:
         raise Unsuitable(f"{what} {problem}.") from None
+
+
+async def _require_no_more(change: Change, scheme: str, by: Identity) -> None:
+    """Raise PermissionMissing when claims of a scheme give what ``by`` does not hold."""
+    rows = await change.rows(
+        "SELECT DISTINCT p.permission FROM claim c JOIN role_claim r ON r.claim = c.id"
+        " JOIN role_permission p ON p.role = r.role WHERE c.scheme = $1",
+        scheme,
+    )
+    require_held(by, [permission for (permission,) in rows])
 
 
 def _require_free(provider: IdentityProvider, known: list[IdentityProvider]) -> None:

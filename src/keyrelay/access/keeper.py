@@ -11,7 +11,7 @@ from keyrelay.access.accounts import Account
 from keyrelay.access.claims import Claim
 from keyrelay.access.identity import Identity
 from keyrelay.access.role_claims import RoleClaim
-from keyrelay.access.role_rules import require_schemes
+from keyrelay.access.role_rules import require_held, require_schemes
 from keyrelay.access.roles import ADMINISTRATOR, Role
 from keyrelay.access.schemes import Known, Scheme
 from keyrelay.audit.journal import Journal
@@ -66,21 +66,23 @@ class AccessKeeper:
 
         return await self._write(work)
 
-    async def add_user(self, name: str, password: SecretText, held: tuple[str, ...]) -> None:
-        """Raises Unsuitable, NameTaken, or UnknownName for a role that is not there."""
+    async def add_user(self, name: str, password: SecretText, held: tuple[str, ...], by: Identity) -> None:
+        """Raises Unsuitable, NameTaken, PermissionMissing, or UnknownName for a role that is not there."""
 
         async def work(change: Change) -> Told[None]:
             await accounts.add_account(change, name, password, held)
             (account,) = await _named(change, name)
+            await _require_no_more(change, account.name, by)  # claims may wait for somebody of this name
             return None, [deeds.user_added(account.name, account.roles)]
 
         await self._write(work)
 
-    async def set_password(self, name: str, password: SecretText) -> None:
-        """Raises Unsuitable or UnknownName."""
+    async def set_password(self, name: str, password: SecretText, by: Identity) -> None:
+        """Raises Unsuitable, UnknownName, or PermissionMissing: who knows a password has what its user may do."""
 
         async def work(change: Change) -> Told[None]:
             await accounts.set_password(change, name, password)
+            await _require_no_more(change, name.casefold(), by)
             return None, [deeds.password_changed(name.casefold())]
 
         await self._write(work)
@@ -95,13 +97,14 @@ class AccessKeeper:
 
         await self._write(work)
 
-    async def grant(self, role: str, name: str) -> None:
-        """Raises UnknownName."""
+    async def grant(self, role: str, name: str, by: Identity) -> None:
+        """Raises UnknownName or PermissionMissing."""
 
         async def work(change: Change) -> Told[None]:
             new = await accounts.grant_role(change, role, name)
-            known = await roles.role_name(change, role)
-            return None, [deeds.role_granted(name.casefold(), str(known))] if new else []
+            given = _called(await roles.roles(change), role)
+            require_held(by, given.permissions)
+            return None, [deeds.role_granted(name.casefold(), given.name)] if new else []
 
         await self._write(work)
 
@@ -219,6 +222,11 @@ class AccessKeeper:
 
 async def _named(change: Change, name: str) -> list[Account]:
     return [account for account in await accounts.accounts(change) if account.name == name.casefold()]
+
+
+async def _require_no_more(change: Change, name: str, by: Identity) -> None:
+    """Raise PermissionMissing when a user may do what ``by`` may not."""
+    require_held(by, (await accounts.identity(change, name)).permissions)
 
 
 def _numbered(found: list[Role], number: int) -> Role:

@@ -7,7 +7,7 @@ less than begins with it: ``/messages/submit/`` is the right to send in the prof
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from keyrelay.errors import Unsuitable
 
@@ -42,6 +42,30 @@ ASKED = (
     MODIFY_SECURITY,
     READ_AUDIT,
 )
+
+# What each string grants that can be given, in words.
+MEANINGS: Mapping[str, str] = {
+    EVERYTHING: "everything, and whatever there will be",
+    "/auditing/": "all about the audit trail",
+    READ_AUDIT: "read the audit trail",
+    "/messages/": "all about messages and the outbox",
+    MODIFY_MESSAGES: "cancel, release and resend messages; pause and resume the outbox",
+    READ_CONTENT: "see what is in a message",
+    READ_MESSAGES: "see messages, their states, addresses and replies, and the state of the outbox",
+    SUBMIT: "hand messages in, from the profile's sender",
+    SUBMIT_AS: "hand messages in, from any address",
+    "/metrics/": "all about metrics",
+    READ_METRICS: "read /metrics",
+    "/pam/": "all about PAM providers",
+    MODIFY_PAM: "add, change and remove PAM providers and their entries",
+    READ_PAM: "see PAM providers, try them, and name them in the profile",
+    "/security/": "all about roles, users, claims, identity providers and API tokens",
+    MODIFY_SECURITY: "change roles, users, claims, identity providers and API tokens",
+    READ_SECURITY: "see roles, users, claims, identity providers and API tokens",
+    "/system_settings/": "all about the profile, and see the health",
+    MODIFY_SETTINGS: "change and test the profile",
+    READ_SETTINGS: "see the profile, its history and the health",
+}
 
 _SEGMENT = r"[a-z0-9_.@+-]{1,254}"  # an address fits (RFC 5321 section 4.5.3.1)
 _SHAPE = re.compile(rf"/(?:{_SEGMENT}/){{0,8}}", re.ASCII)

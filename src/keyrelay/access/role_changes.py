@@ -16,7 +16,7 @@ from keyrelay.access.role_claims import RoleClaim
 from keyrelay.access.role_rules import require_held, require_schemes
 from keyrelay.access.roles import MOST_ROLES, Role
 from keyrelay.audit.model import Deed
-from keyrelay.errors import Immutable, InUse, NameTaken
+from keyrelay.errors import Immutable, InUse, NameTaken, UnknownName
 from keyrelay.store.model import Change
 
 _NAMED = 5  # of those who hold a role
@@ -73,6 +73,19 @@ async def remove(change: Change, role: Role) -> list[Deed]:
     await roles.delete(change, role.name)
     await require_administrator(change)
     return _told(deeds.role_changed(role, None))
+
+
+def giving(role: Role, wanted: RoleClaim) -> Role:
+    """The role as it is when this claim gives it, too."""
+    others = tuple(each for each in role.claims if each.claim.key != wanted.claim.key)
+    return replace(role, claims=(*others, wanted))
+
+
+def giving_no_more(role: Role, unwanted: RoleClaim, remedy: str) -> Role:
+    """The role as it is when this claim does not give it. Raises UnknownName when it does not now."""
+    if role_claims.same(unwanted.claim, role.claims) is None:
+        raise UnknownName(f"{unwanted.text} does not give the role {role.name}.", remedy=remedy)
+    return replace(role, claims=tuple(each for each in role.claims if each.claim.key != unwanted.claim.key))
 
 
 async def _give(

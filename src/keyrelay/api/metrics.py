@@ -28,7 +28,9 @@ from keyrelay.api.exposition import OPEN, PLAIN, Family, wants_open, written
 from keyrelay.api.figures import SIGN_INS, TESTS
 from keyrelay.api.operations import Call, Operation, Resource, Services, Style
 from keyrelay.api.visits import OTHER
+from keyrelay.aside import aside
 from keyrelay.errors import KeyrelayError
+from keyrelay.settings import Settings
 from keyrelay.store.model import Store
 
 if TYPE_CHECKING:  # what a start does not need
@@ -69,7 +71,8 @@ class _Page:
         shared = await self._shared(call.services, outbox)
         # Of several processes behind one port, each answers now and then: each has series of its own.
         own = {"process": str(os.getpid())} if call.services.settings.workers > 1 else {}
-        families = (*shared, *_requests(call.services, own), *_of_this_process(outbox, own))
+        certificate = await _certificate(call.services.settings, own)
+        families = (*shared, *_requests(call.services, own), *_of_this_process(outbox, own), certificate)
         return Answer(
             200,
             written(families, open_metrics=open_metrics),
@@ -211,6 +214,16 @@ def _of_this_process(outbox: Outbox, own: dict[str, str]) -> Iterator[Family]:
     yield Family("process_cpu_seconds", "counter", "Processor time it has used.").add(time.process_time(), **own)
     with suppress(OSError, ValueError):
         yield Family("process_resident_memory_bytes", "gauge", "Memory it has now.").add(_memory(), **own)
+
+
+async def _certificate(chosen: Settings, own: dict[str, str]) -> Family:
+    """When what callers see ends; without a value where we speak http, or it cannot be read."""
+    from keyrelay.health.certificates import end_of, our_file
+
+    file = our_file(chosen)
+    end = None if file is None else await aside(lambda: end_of(file))
+    family = Family("keyrelay_certificate_end_time_seconds", "gauge", "When our TLS certificate ends, in Unix time.")
+    return family if end is None else family.add(end.timestamp(), **own)
 
 
 def _memory() -> int:

@@ -50,6 +50,8 @@ SHOWN: dict[type[errors.KeyrelayError], Shown] = {
     errors.InUse: Shown(400, "0xA0110028"),
     errors.Immutable: Shown(400, "0xA0110004"),
     errors.LastAdministrator: Shown(400, "0xA011002E"),
+    errors.Unsuitable: Shown(400, "0xA0110034"),
+    errors.IdentityProviderUnusable: Shown(400, "0xA0110035"),
     errors.NoProfile: Shown(409, "0xA0110025"),
     errors.KeyReused: Shown(409, "0xA0110029"),
     errors.NotNow: Shown(409, "0xA011002A"),

@@ -17,7 +17,8 @@ from keyrelay.doctor.bundle import archive
 from keyrelay.doctor.case import opened
 from keyrelay.doctor.checks import CHECKS
 from keyrelay.doctor.examination import examine
-from keyrelay.doctor.model import Report, Result, Verdict
+from keyrelay.doctor.model import Report, Result
+from keyrelay.health.finding import Verdict
 
 _COLOURS: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "failure": "red", "skipped": "dim"}
 

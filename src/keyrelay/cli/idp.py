@@ -7,13 +7,12 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from keyrelay import setting_values
-from keyrelay.access import discovery, identity_providers
-from keyrelay.access.discovery import NoKeys
+from keyrelay.access import identity_providers
+from keyrelay.access.discovery import signing_keys
 from keyrelay.access.identity_provider import ClaimNames, IdentityProvider, told
 from keyrelay.cli import terminal
 from keyrelay.cli.terminal import AsJson
-from keyrelay.errors import IdentityProviderUnusable, Unsuitable
-from keyrelay.network.trust import Trust
+from keyrelay.errors import Unsuitable
 from keyrelay.server import Node
 
 app = App(name="idp")
@@ -53,8 +52,8 @@ def add(
         provider = identity_providers.made(
             scheme, authority=authority, audience=audience, display_name=display_name, names=names
         )
-        found = None if unchecked else await _look(node, provider)
-        return await node.identity_providers.add(provider), found
+        found = None if unchecked else await signing_keys(provider.authority, node.settings.ca_bundle)
+        return await node.identity_providers.add(provider, terminal.operator()), found
 
     provider, found = terminal.with_node(work)
     keys = "" if found is None else f" It signs with {found} {'key' if found == 1 else 'keys'}."
@@ -119,7 +118,7 @@ def enable(scheme: str) -> None:
     """
 
     async def work(node: Node) -> IdentityProvider:
-        return await node.identity_providers.enable(scheme)
+        return await node.identity_providers.enable(scheme, terminal.operator())
 
     print(f"Identity provider {terminal.with_node(work).scheme} is enabled.")
 
@@ -147,14 +146,3 @@ def _names(given: list[str]) -> ClaimNames:
         raise Unsuitable(
             f"--claim {problem}.", remedy="Give it several times, or with commas: --claim name=upn,sub."
         ) from None
-
-
-async def _look(node: Node, provider: IdentityProvider) -> int:
-    """How many keys the provider signs with. Raises IdentityProviderUnusable."""
-    try:
-        keys = await discovery.keys_of(provider.authority, Trust(authorities=node.settings.ca_bundle).for_http())
-    except NoKeys as problem:
-        raise IdentityProviderUnusable(problem.why, remedy=problem.remedy) from None
-    if not keys:
-        raise IdentityProviderUnusable("The key set has no key that tokens can be checked with.")
-    return len(keys)

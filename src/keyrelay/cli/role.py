@@ -145,7 +145,7 @@ def grant(role: str, user: str) -> None:
     user
         The user.
     """
-    terminal.with_node(lambda node: node.access.grant(role, user))
+    terminal.with_node(lambda node: node.access.grant(role, user, terminal.operator()))
     print(f"User {user.casefold()} holds the role {role}.")
 
 

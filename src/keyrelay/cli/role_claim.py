@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import Literal
 
 from cyclopts import App
 
 from keyrelay.access.claims import LOCAL_SCHEME
+from keyrelay.access.role_changes import giving, giving_no_more
 from keyrelay.access.role_claims import TYPE_NAMES, RoleClaim, same
 from keyrelay.access.role_rules import ClaimDraft, checked_claim
 from keyrelay.access.roles import Role
 from keyrelay.cli import terminal
 from keyrelay.cli.terminal import AsJson
-from keyrelay.errors import InUse, UnknownName
+from keyrelay.errors import InUse
 from keyrelay.server import Node
 
 app = App(name="claim")
@@ -41,11 +41,9 @@ def add(role: str, kind: TypeName, value: str, *, scheme: str = LOCAL_SCHEME, de
     """
     wanted = _claim(kind, value, scheme, description or value)
 
-    def make(before: Role) -> Role:
-        others = tuple(each for each in before.claims if each.claim.key != wanted.claim.key)
-        return replace(before, claims=(*others, wanted))
-
-    terminal.with_node(lambda node: node.access.rework_role(role, make, terminal.operator()))
+    terminal.with_node(
+        lambda node: node.access.rework_role(role, lambda before: giving(before, wanted), terminal.operator())
+    )
     print(f"{wanted.text} gives the role {role}.")
 
 
@@ -101,12 +99,7 @@ def remove(role: str, kind: TypeName, value: str, *, scheme: str = LOCAL_SCHEME)
     unwanted = _claim(kind, value, scheme, value)
 
     def make(before: Role) -> Role:
-        if same(unwanted.claim, before.claims) is None:
-            raise UnknownName(
-                f"{unwanted.text} does not give the role {before.name}.",
-                remedy="keyrelay role claim list shows what does.",
-            )
-        return replace(before, claims=tuple(each for each in before.claims if each.claim.key != unwanted.claim.key))
+        return giving_no_more(before, unwanted, "keyrelay role claim list shows what does.")
 
     async def work(node: Node) -> None:
         await node.access.rework_role(role, make, terminal.operator())

@@ -35,7 +35,7 @@ def create(name: str, *, permission: list[str], expires: str = "90d") -> None:
     end = None if expires == _NEVER else moments.from_now(expires, "--expires")
 
     async def work(node: Node) -> tuple[ApiToken, SecretText]:
-        return await ApiTokens(node.store, node.journal).create(name, permission, end)
+        return await ApiTokens(node.store, node.journal).create(name, permission, end, terminal.operator())
 
     token, text = terminal.with_node(work)
     until = "it never ends" if token.expires_at is None else f"it ends at {_shown(token.expires_at)}"

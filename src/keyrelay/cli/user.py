@@ -31,7 +31,7 @@ def add(name: str, *, role: list[str] | None = None, password_file: InputFile | 
     password = given or SecretText(make_password())
 
     async def work(node: Node) -> None:
-        await node.access.add_user(name, password, tuple(role or ()))
+        await node.access.add_user(name, password, tuple(role or ()), terminal.operator())
 
     terminal.with_node(work)
     print(f"User {name.casefold()} added.")
@@ -78,7 +78,7 @@ def passwd(name: str, *, password_file: InputFile | None = None) -> None:
     password = given or SecretText(make_password())
 
     async def work(node: Node) -> None:
-        await node.access.set_password(name, password)
+        await node.access.set_password(name, password, terminal.operator())
 
     terminal.with_node(work)
     print(f"Password of {name.casefold()} changed.")

@@ -35,6 +35,7 @@ from keyrelay.secrets.model import FromPam, SecretText
 from keyrelay.server import Node
 
 _BY = "keyrelay demo"
+_EVERYTHING = Identity(_BY, (), frozenset({EVERYTHING}))
 _VAULT, _LOCAL = "Demo vault", "Kept here"
 _AUDITOR, _HELPDESK = "Auditor", "Helpdesk"
 
@@ -59,7 +60,8 @@ async def fill(node: Node, around: Around, credentials: Credentials) -> None:
             audience=identity_provider.CLIENT,
             display_name="Demo identity provider",
             names=ClaimNames(),
-        )
+        ),
+        _EVERYTHING,
     )
     await _people(node, credentials)
     provider = await _providers(node, around, credentials)
@@ -67,22 +69,21 @@ async def fill(node: Node, around: Around, credentials: Credentials) -> None:
 
 
 async def _people(node: Node, credentials: Credentials) -> None:
-    everything = Identity(_BY, (), frozenset({EVERYTHING}))
     reading = (READ_SETTINGS, READ_PAM, READ_SECURITY, READ_AUDIT, READ_MESSAGES)
     for name, description, strings in (
         (_AUDITOR, "Sees everything but content, changes nothing", reading),
         (_HELPDESK, "Sees what became of mail, and what was in it", (READ_MESSAGES, READ_CONTENT)),
     ):
         role = checked_role(RoleDraft(name, description, None, GLOBAL_SET, strings, ()))
-        await node.access.add_role(role, everything)
+        await node.access.add_role(role, _EVERYTHING)
     for name, value in (
         (ADMINISTRATOR, identity_provider.ADMINISTRATORS),
         (_HELPDESK, identity_provider.HELPDESK),
     ):
         claim = RoleClaim(0, Claim(ClaimType.OAUTH_ROLE, value, SCHEME), "From the demo's identity provider")
-        await node.access.rework_role(name, partial(replace, claims=(claim,)), everything)
+        await node.access.rework_role(name, partial(replace, claims=(claim,)), _EVERYTHING)
     for name, role_name in (("auditor", _AUDITOR), ("helpdesk", _HELPDESK)):
-        await node.access.add_user(name, credentials.users[name], (role_name,))
+        await node.access.add_user(name, credentials.users[name], (role_name,), _EVERYTHING)
 
 
 async def _providers(node: Node, around: Around, credentials: Credentials) -> Provider:

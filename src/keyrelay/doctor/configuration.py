@@ -7,8 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 from keyrelay import listening
 from keyrelay.aside import aside
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Finding, failure, ok, warning
 from keyrelay.errors import CannotListen, PortInUse
+from keyrelay.health.finding import Finding, failure, ok, warning
 from keyrelay.setting_values import PREFIX, is_loopback
 from keyrelay.settings import Settings
 

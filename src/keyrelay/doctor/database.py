@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from keyrelay.amounts import octets_text, span_text
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Finding, failure, ok, skipped, warning
 from keyrelay.errors import KeyrelayError, SettingsInvalid
+from keyrelay.health.finding import Finding, failure, ok, skipped, warning
 from keyrelay.outbox.records import moment
 from keyrelay.store import facts_of_postgresql as postgresql
 from keyrelay.store.facts_of_postgresql import Connections, Durability

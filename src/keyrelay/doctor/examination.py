@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Check, Finding, Report, Result, failure, skipped
+from keyrelay.doctor.model import Check, Report, Result
 from keyrelay.errors import KeyrelayError, TrustUnusable
+from keyrelay.health.finding import Finding, failure, skipped
 from keyrelay.log import failure as told_of
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from keyrelay.amounts import octets_text
 from keyrelay.aside import aside
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Finding, failure, ok, skipped, warning
+from keyrelay.health.finding import Finding, failure, ok, skipped, warning
 from keyrelay.secrets.master import FILE_NAME
 
 _MEGABYTE = 1024 * 1024

@@ -10,7 +10,7 @@ from keyrelay.access.discovery import NoKeys
 from keyrelay.access.identity_provider import IdentityProvider
 from keyrelay.aside import aside
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Finding, failure, ok, skipped
+from keyrelay.health.finding import Finding, failure, ok, skipped
 from keyrelay.network.trust import Trust
 
 _MOST_ASKED = 20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from keyrelay.aside import aside
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Finding, failure, ok, warning
 from keyrelay.errors import KeyrelayError
+from keyrelay.health.finding import Finding, failure, ok, warning
 from keyrelay.secrets import master
 from keyrelay.secrets.keyring import Keyring
 from keyrelay.store.model import Row

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from keyrelay import __version__
 from keyrelay.amounts import octets_text, span_text
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Finding, failure, ok, warning
 from keyrelay.errors import StoreUnavailable
+from keyrelay.health.finding import Finding, failure, ok, warning
+from keyrelay.health.nodes import nodes_found
 from keyrelay.outbox.model import WAITING
-from keyrelay.outbox.overview import NodeAlive, Overview
+from keyrelay.outbox.overview import Overview
 from keyrelay.outbox.pressure import REASONS
 
 _MEGABYTE = 1024 * 1024
@@ -103,24 +103,6 @@ async def limits(case: Case) -> Finding:
 
 async def nodes(case: Case) -> Finding:
     return nodes_found(_overview(case).nodes)
-
-
-def nodes_found(found: tuple[NodeAlive, ...]) -> Finding:
-    if not found:
-        return warning("No server and no worker runs on this database.", "Start keyrelay serve.")
-    versions = sorted({node.version for node in found})
-    number = f"{len(found)} {'node is' if len(found) == 1 else 'nodes are'} alive"
-    if len(versions) > 1:
-        return warning(
-            f"{number}, of the versions {', '.join(versions)}.",
-            "Bring all to the newest; they work together meanwhile.",
-        )
-    if versions != [__version__]:
-        return warning(
-            f"{number}, of version {versions[0]}, and this command is of version {__version__}.",
-            "Use the command of the version that runs.",
-        )
-    return ok(f"{number}, of version {versions[0]}.")
 
 
 def _of(number: int, one: str, many: str) -> str:

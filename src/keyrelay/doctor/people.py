@@ -5,7 +5,7 @@ from __future__ import annotations
 from keyrelay.access.claims import LOCAL_SCHEME, ClaimType
 from keyrelay.access.permissions import EVERYTHING
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Finding, failure, ok, warning
+from keyrelay.health.finding import Finding, failure, ok, warning
 
 _ADMINISTRATORS = (
     "SELECT COUNT(DISTINCT h.account) FROM role_holder h JOIN role_permission p ON p.role = h.role"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Finding, failure, ok, warning
 from keyrelay.errors import BadInput, KeyrelayError
+from keyrelay.health.finding import Finding, failure, ok, warning
 from keyrelay.pam import catalogue
 from keyrelay.profile import exchange_online
 from keyrelay.profile.draft import draft_of

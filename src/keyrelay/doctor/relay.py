@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Finding, failure, ok, skipped, warning
+from keyrelay.health.finding import Finding, failure, ok, skipped, warning
 from keyrelay.profile.draft import draft_of
 from keyrelay.profile.model import Anonymous, SmtpProfile
 from keyrelay.relay.causes import Surroundings, explain

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keyrelay import __version__
-from keyrelay.doctor.model import Report, Result, Verdict
+from keyrelay.doctor.model import Report, Result
+from keyrelay.health.finding import Verdict
 
 MARKS: Mapping[Verdict, str] = {"ok": "✓", "warning": "!", "failure": "✗", "skipped": "·"}
 _WORDS: Mapping[Verdict, tuple[str, str]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keyrelay.audit.chain import COLUMNS, SELECT, Head, Signer, hash_of, read_head
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Finding, failure, ok, warning
+from keyrelay.health.finding import Finding, failure, ok, warning
 from keyrelay.store.model import Reader, Row
 
 _ENTRIES = 1000

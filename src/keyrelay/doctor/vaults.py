@@ -6,7 +6,7 @@ import asyncio
 from importlib.util import find_spec
 
 from keyrelay.doctor.case import Case
-from keyrelay.doctor.model import Finding, failure, ok, skipped, warning
+from keyrelay.health.finding import Finding, failure, ok, skipped, warning
 from keyrelay.pam import catalogue
 from keyrelay.pam.blocking import Library
 from keyrelay.pam.catalogue import Catalogue

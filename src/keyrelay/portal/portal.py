@@ -17,6 +17,7 @@ from keyrelay.portal import (
     audit,
     audit_verify,
     diagnosis,
+    health,
     history,
     home,
     message,
@@ -26,6 +27,7 @@ from keyrelay.portal import (
     sign_in,
     smtp,
 )
+from keyrelay.portal.access import pages as access
 from keyrelay.portal.assets import asset
 from keyrelay.portal.page import Page, Right, private, problem_page
 
@@ -44,6 +46,8 @@ ROOMS: tuple[Mapping[str, Mapping[str, Right]], ...] = (
     pam_entries.PAGES,
     audit_verify.PAGES,
     audit.PAGES,
+    access.PAGES,
+    health.PAGES,
 )
 
 

@@ -70,7 +70,7 @@ class SignInPage:
     async def _sign_in(self, request: Request, form: Form) -> Answer:
         after, name = next_page(form.raw("next")), form.text("name")[:_LONGEST]
         try:
-            token = await self._session(request, name, form.raw("password"))
+            token = await begin_session(request, self.services, name, form.raw("password"))
         except (SignInRequired, TooManyAttempts) as error:
             self.services.refusals.note(refusal_of(request, PATH, error, name, None))
             return await self._show(request, after, error, name)
@@ -78,19 +78,21 @@ class SignInPage:
         to = Rendering(Place.of(request.scope).root, None, None, "").to(after)
         return Answer(303, headers=((b"location", to.encode()), handed(token)))
 
-    async def _session(self, request: Request, name: str, password: str) -> SecretText:
-        """Raises SignInRequired or TooManyAttempts."""
-        if not name or ":" in name:
-            raise SignInRequired("User name or password is not right.")
-        header = b"Basic " + base64.b64encode(f"{name}:{password}".encode("utf-8", "replace"))
 
-        async def identify() -> Identity:
-            return await signed_in(request, self.services, header, None)
+async def begin_session(request: Request, services: Services, name: str, password: str) -> SecretText:
+    """The token of a new session of whoever knows the password. Raises SignInRequired or TooManyAttempts."""
+    token = await services.sessions.begin((await identified(request, services, name, password)).name)
+    # A password that was changed before the session began would otherwise have begun one.
+    visit_of(request.scope).user = (await identified(request, services, name, password)).name
+    return token
 
-        token = await self.services.sessions.begin((await identify()).name)
-        # A password that was changed before the session began would otherwise have begun one.
-        visit_of(request.scope).user = (await identify()).name
-        return token
+
+async def identified(request: Request, services: Services, name: str, password: str) -> Identity:
+    """Whose name and password these are. Raises SignInRequired or TooManyAttempts."""
+    if not name or ":" in name:
+        raise SignInRequired("User name or password is not right.")
+    header = b"Basic " + base64.b64encode(f"{name}:{password}".encode("utf-8", "replace"))
+    return await signed_in(request, services, header, None)
 
 
 def next_page(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as _text
 
@@ -43,6 +44,20 @@ class Sealed(msgspec.Struct, frozen=True):
 
     key_id: int
     content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """What may be told of a data key."""
+
+    id: int
+    made_at: datetime
+
+
+async def data_keys(reader: Reader) -> list[DataKey]:
+    """Those that the database has, the newest first."""
+    rows = await reader.rows("SELECT id, made_at FROM data_key ORDER BY id DESC")
+    return [DataKey(number, datetime.fromisoformat(at)) for number, at in rows]
 
 
 class Keyring:

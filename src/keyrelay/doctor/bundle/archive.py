@@ -17,8 +17,9 @@ from keyrelay import __version__
 from keyrelay.doctor import shown
 from keyrelay.doctor.bundle import data, installation, mail, reduction
 from keyrelay.doctor.case import Case, Need
-from keyrelay.doctor.model import Finding, Report
+from keyrelay.doctor.model import Report
 from keyrelay.errors import KeyrelayError, Unsuitable
+from keyrelay.health.finding import Finding
 from keyrelay.log import failure
 
 _MOST_OF_ONE = 500_000  # octets before they are packed: all members together stay below 10 MB

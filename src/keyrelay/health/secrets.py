@@ -1,0 +1,51 @@
+"""The secrets that are kept: how old each is, and which of those with an end will end soon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from keyrelay.access.api_tokens import ApiToken
+from keyrelay.health.finding import SOON, Finding, ok, warning
+from keyrelay.pam.model import Provider
+from keyrelay.profile.model import SmtpProfile
+from keyrelay.secrets.model import Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """A secret that is stored here. When it ends, only whoever gave it out knows."""
+
+    title: str
+    given_at: datetime
+
+
+def stored(profile: SmtpProfile | None, providers: Iterable[Provider]) -> list[Aged]:
+    """Those of the profile and of PAM providers, the oldest first."""
+    return sorted((*_of_the_profile(profile), *_of_providers(providers)), key=lambda each: each.given_at)
+
+
+def _of_the_profile(profile: SmtpProfile | None) -> Iterator[Aged]:
+    for field, source in () if profile is None else profile.secrets():
+        if isinstance(source, Stored):
+            yield Aged(f"The {field.replace('_', ' ')} of the profile", source.given_at)
+
+
+def _of_providers(providers: Iterable[Provider]) -> Iterator[Aged]:
+    for provider in providers:
+        for name, value in provider.values.items():
+            if isinstance(value, Stored):
+                yield Aged(f"{name} of the PAM provider {provider.name}", value.given_at)
+
+
+def tokens_found(tokens: Iterable[ApiToken], now: datetime) -> Finding:
+    """Of API tokens; none is named."""
+    ends = sorted(token.expires_at for token in tokens if token.expires_at is not None and token.expires_at > now)
+    soon = [end for end in ends if end - now < SOON]
+    if not soon:
+        return ok("No API token ends soon.")
+    days = (soon[0] - now).days
+    when = f"in {days} {'day' if days == 1 else 'days'}"
+    told = f"An API token ends {when}." if len(soon) == 1 else f"{len(soon)} API tokens end soon, the first {when}."
+    return warning(told, "Make a new one, and give it to the machine that uses the old one.")
