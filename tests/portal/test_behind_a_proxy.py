@@ -97,7 +97,8 @@ def test_every_page_works_below_the_path_of_a_proxy(chromium, proxied):
             assert answer.status == 200, link
             assert page.url.startswith(proxied + "portal/")
             for way in page.locator("a, link, form, script").evaluate_all(
-                "all => all.map(one => one.href || one.action || one.src).filter(url => url && !url.includes('#'))"
+                """all => all.flatMap(one => ["href", "action", "src"].map(name => one.getAttribute(name)))
+                    .filter(way => way && !way.startsWith("#")).map(way => new URL(way, document.baseURI).href)"""
             ):
                 assert way.startswith(proxied), way
         page.get_by_role("button", name="Sign out", exact=True).click()

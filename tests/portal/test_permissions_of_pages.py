@@ -11,6 +11,18 @@ from browsing import cookie_of
 
 from keyrelay.access import permissions
 from keyrelay.access.passwords import hash_password
+from keyrelay.access.permissions import (
+    MODIFY_MESSAGES,
+    MODIFY_PAM,
+    MODIFY_SECURITY,
+    MODIFY_SETTINGS,
+    READ_AUDIT,
+    READ_CONTENT,
+    READ_MESSAGES,
+    READ_PAM,
+    READ_SECURITY,
+    READ_SETTINGS,
+)
 from keyrelay.portal.portal import ROOMS
 from live import LiveServer
 
@@ -21,6 +33,76 @@ SOME = "some of "
 NEEDS: dict[str, str] = {
     "GET /": ANYBODY,
     "POST /sign-out": ANYBODY,
+    "GET /test": MODIFY_SETTINGS,
+    "POST /test": MODIFY_SETTINGS,
+    "GET /smtp": READ_SETTINGS,
+    "POST /smtp": MODIFY_SETTINGS,
+    "GET /history": READ_SETTINGS,
+    "GET /history/{id}": READ_SETTINGS,
+    "POST /history/{id}": MODIFY_SETTINGS,
+    "GET /outbox": READ_MESSAGES,
+    "POST /outbox": MODIFY_MESSAGES,
+    "GET /outbox/{id}/raw": READ_CONTENT,
+    "GET /outbox/{id}": READ_MESSAGES,
+    "POST /outbox/{id}": MODIFY_MESSAGES,
+    "GET /pam": SOME + READ_PAM,
+    "GET /pam/types": SOME + READ_PAM,
+    "GET /pam/add": MODIFY_PAM,
+    "POST /pam/add": MODIFY_PAM,
+    "GET /pam/{id}": READ_PAM + "{id}/",
+    "POST /pam/{id}/try": READ_PAM + "{id}/",
+    "GET /pam/{id}/change": MODIFY_PAM + "{id}/",
+    "POST /pam/{id}/change": MODIFY_PAM + "{id}/",
+    "POST /pam/{id}/remove": MODIFY_PAM + "{id}/",
+    "GET /pam/{id}/entries": READ_PAM + "{id}/",
+    "POST /pam/{id}/entries": MODIFY_PAM + "{id}/",
+    "GET /pam/{id}/entry": READ_PAM + "{id}/",
+    "POST /pam/{id}/entry": MODIFY_PAM + "{id}/",
+    "POST /pam/{id}/entry/remove": MODIFY_PAM + "{id}/",
+    "GET /audit/verify": READ_AUDIT,
+    "POST /audit/verify": READ_AUDIT,
+    "GET /audit": READ_AUDIT,
+    "GET /audit/download": READ_AUDIT,
+    "GET /audit/{id}": READ_AUDIT,
+    "POST /audit/{id}/verify": READ_AUDIT,
+    "GET /audit/{id}/related": READ_AUDIT,
+    "GET /access": READ_SECURITY,
+    "GET /access/users": READ_SECURITY,
+    "GET /access/users/add": MODIFY_SECURITY,
+    "POST /access/users/add": MODIFY_SECURITY,
+    "GET /access/user": READ_SECURITY,
+    "POST /access/user/grant": MODIFY_SECURITY,
+    "POST /access/user/revoke": MODIFY_SECURITY,
+    "POST /access/user/password": MODIFY_SECURITY,
+    "POST /access/user/remove": MODIFY_SECURITY,
+    "GET /access/roles": READ_SECURITY,
+    "GET /access/roles/add": MODIFY_SECURITY,
+    "POST /access/roles/add": MODIFY_SECURITY,
+    "GET /access/roles/{id}": READ_SECURITY,
+    "POST /access/roles/{id}": MODIFY_SECURITY,
+    "POST /access/roles/{id}/remove": MODIFY_SECURITY,
+    "GET /access/claims": READ_SECURITY,
+    "GET /access/claims/add": MODIFY_SECURITY,
+    "POST /access/claims/add": MODIFY_SECURITY,
+    "GET /access/claims/{id}": READ_SECURITY,
+    "POST /access/claims/{id}": MODIFY_SECURITY,
+    "POST /access/claims/{id}/give": MODIFY_SECURITY,
+    "POST /access/claims/{id}/take": MODIFY_SECURITY,
+    "POST /access/claims/{id}/remove": MODIFY_SECURITY,
+    "GET /access/providers": READ_SECURITY,
+    "GET /access/providers/add": MODIFY_SECURITY,
+    "POST /access/providers/add": MODIFY_SECURITY,
+    "GET /access/providers/{id}": READ_SECURITY,
+    "POST /access/providers/{id}/enable": MODIFY_SECURITY,
+    "POST /access/providers/{id}/disable": MODIFY_SECURITY,
+    "POST /access/providers/{id}/remove": MODIFY_SECURITY,
+    "GET /access/tokens": READ_SECURITY,
+    "GET /access/tokens/add": MODIFY_SECURITY,
+    "POST /access/tokens/add": MODIFY_SECURITY,
+    "POST /access/tokens/revoke": MODIFY_SECURITY,
+    "GET /access/password": ANYBODY,
+    "POST /access/password": ANYBODY,
+    "GET /health": READ_SETTINGS,
 }
 
 
@@ -101,7 +183,9 @@ def test_a_page_is_open_to_what_covers_its_string_and_to_nothing_else(server, co
             told = f"{held}: {answer.status_code}"
             if enough(held, action):
                 # A form that was let in is missed its token, and a page may have nothing to show.
-                assert answer.status_code == 400 if method == "POST" else answer.status_code in {200, 303, 404}, told
+                assert answer.status_code == 400 if method == "POST" else answer.status_code in {200, 303, 400, 404}, (
+                    told
+                )
             else:
                 assert answer.status_code == 403, told
                 assert "permission" in answer.text
