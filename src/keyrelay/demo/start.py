@@ -54,7 +54,8 @@ async def started(port: int, data_dir: Path | None) -> AsyncIterator[Demo]:
         log.start("error", "text")
         listening.bound(chosen).close()  # now, before anything is made: the server itself would say so late
         caught = Inbox()
-        inbox_url, around = await _surroundings(stack, caught, certificates, credentials)
+        around_it = surroundings(caught, certificates, credentials)
+        inbox_url, around = await stack.enter_async_context(around_it)
         node = await Node.open(chosen)
         try:
             await example.fill(node, around, credentials)
@@ -67,24 +68,29 @@ async def started(port: int, data_dir: Path | None) -> AsyncIterator[Demo]:
         yield Demo(running.url, inbox_url, around, passwords, kept, certificates.authority, running)
 
 
-async def _surroundings(
-    stack: AsyncExitStack, caught: Inbox, certificates: Certificates, credentials: Credentials
-) -> tuple[str, example.Around]:
-    """Start the catcher, its inbox, the token server, the identity provider and the vault."""
-    sockets = [stack.enter_context(free_socket()) for _ in range(4)]
-    inbox_at, tokens_at, people_at, vault_at = (f"{HOST}:{port_of(each)}" for each in sockets)
-    tokens, people = Signer(f"https://{tokens_at}"), Signer(f"http://{people_at}")
-    relay = await stack.enter_async_context(catcher(caught, credentials, tokens, certificates))
-    for application, listener, secure in (
-        (inbox.application(caught), sockets[0], False),
-        (token_server.application(credentials, tokens), sockets[1], True),
-        (identity_provider.application(people), sockets[2], False),
-        (vault.application(credentials), sockets[3], True),
-    ):
-        context = certificates.server_context() if secure else None
-        await stack.enter_async_context(serving(application, listener, context))
-    around = example.Around(relay.port, tokens.issuer + token_server.PATH, f"https://{vault_at}", people.issuer)
-    return f"http://{inbox_at}/", around
+@asynccontextmanager
+async def surroundings(
+    caught: Inbox, certificates: Certificates, credentials: Credentials
+) -> AsyncIterator[tuple[str, example.Around]]:
+    """The catcher, the token server, the identity provider and the vault, until the block ends.
+
+    Gives the URL of the catcher's inbox, and where the others are.
+    """
+    async with AsyncExitStack() as stack:
+        sockets = [stack.enter_context(free_socket()) for _ in range(4)]
+        inbox_at, tokens_at, people_at, vault_at = (f"{HOST}:{port_of(each)}" for each in sockets)
+        tokens, people = Signer(f"https://{tokens_at}"), Signer(f"http://{people_at}")
+        relay = await stack.enter_async_context(catcher(caught, credentials, tokens, certificates))
+        for application, listener, secure in (
+            (inbox.application(caught), sockets[0], False),
+            (token_server.application(credentials, tokens), sockets[1], True),
+            (identity_provider.application(people), sockets[2], False),
+            (vault.application(credentials), sockets[3], True),
+        ):
+            context = certificates.server_context() if secure else None
+            await stack.enter_async_context(serving(application, listener, context))
+        around = example.Around(relay.port, tokens.issuer + token_server.PATH, f"https://{vault_at}", people.issuer)
+        yield f"http://{inbox_at}/", around
 
 
 def _environment(port: int, data_dir: Path, authority: Path) -> dict[str, str]:
