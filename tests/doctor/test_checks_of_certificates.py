@@ -156,7 +156,7 @@ def test_authorities_that_cannot_be_read_or_have_ended_are_told(environ, made, t
     found(trusting, "ca-bundle", "ok", "1 authority")
     lasting = file.read_bytes()
     file.write_bytes(lasting + made(59)[0].read_bytes())
-    found(trusting, "ca-bundle", "warning", "An authority of the 2", "59 days")
+    found(trusting, "ca-bundle", "warning", "One of the 2 authorities", "59 days")
     file.write_bytes(lasting + made(61)[0].read_bytes())
     found(trusting, "ca-bundle", "ok", "2 authorities")
     file.write_bytes(lasting + made(-5)[0].read_bytes())

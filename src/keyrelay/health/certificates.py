@@ -6,6 +6,7 @@ import ipaddress
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
@@ -91,7 +92,7 @@ def authorities_found(file: Path | None) -> Finding:
     if file is None:
         return ok("The authorities that the system trusts are trusted, and no others.")
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+        _trust(file, file.read_bytes())
         found = _read(file)
     except (*_UNREADABLE, ssl.SSLError) as problem:
         why = problem.strerror if isinstance(problem, OSError) and not isinstance(problem, ssl.SSLError) else None
@@ -105,8 +106,9 @@ def authorities_found(file: Path | None) -> Finding:
             f"{ended} of {len(found)} authorities in {PREFIX}CA_BUNDLE have ended.", "Renew them in the file."
         )
     if (days := min(map(_days, found))) < _SOON:
+        which = "The authority" if len(found) == 1 else f"One of the {len(found)} authorities"
         return warning(
-            f"An authority of the {len(found)} in {PREFIX}CA_BUNDLE ends in {_of_days(days)}.",
+            f"{which} in {PREFIX}CA_BUNDLE ends in {_of_days(days)}.",
             "Add the one that follows it to the file, and restart every node.",
         )
     return ok(f"{PREFIX}CA_BUNDLE has {len(found)} {'authority' if len(found) == 1 else 'authorities'}.")
@@ -186,7 +188,19 @@ def _unfitting(certificate: Path, key: Path | None, named: str, key_named: str) 
 
 def _read(file: Path) -> list[x509.Certificate]:
     """Raises OSError, or ValueError when there is none in it."""
-    return x509.load_pem_x509_certificates(file.read_bytes())
+    return list(_parsed(file.read_bytes()))
+
+
+# A bundle of all authorities takes longer to read than a page may.
+@lru_cache(maxsize=2)
+def _trust(file: Path, content: bytes) -> None:  # noqa: ARG001 - what the file is known by
+    """Raises SSLError or OSError when TLS cannot take the authorities from the file."""
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+
+
+@lru_cache(maxsize=8)
+def _parsed(content: bytes) -> tuple[x509.Certificate, ...]:
+    return tuple(x509.load_pem_x509_certificates(content))
 
 
 def _days(certificate: x509.Certificate) -> int:
