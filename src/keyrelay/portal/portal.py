@@ -13,8 +13,9 @@ from keyrelay.api.operations import Services
 from keyrelay.api.outbox_desk import OutboxDesk
 from keyrelay.api.visits import visit_of
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, NotFound
-from keyrelay.portal import home, sign_in
+from keyrelay.portal import home, provider_sign_in, sign_in
 from keyrelay.portal.assets import asset
+from keyrelay.portal.open_page import OpenPage
 from keyrelay.portal.page import Page, Right, private, problem_page
 
 PATH = "/portal"
@@ -24,6 +25,12 @@ ROOMS: tuple[Mapping[str, Mapping[str, Right]], ...] = (
     home.PAGES,
     sign_in.PAGES,
 )
+# Pages of people who have not signed in yet.
+_OPEN = {
+    sign_in.PATH: sign_in.sign_in,
+    provider_sign_in.THERE: provider_sign_in.there,
+    provider_sign_in.BACK: provider_sign_in.back,
+}
 
 
 class Portal:
@@ -35,7 +42,7 @@ class Portal:
         self._router = Router(
             [
                 Route(PATH + "/static/{edition}/{name}", _Asset(services)),
-                Route(PATH + "/sign-in", sign_in.SignInPage(services)),
+                *(Route(path, OpenPage(path, services, answer)) for path, answer in _OPEN.items()),
                 *(Route(page.path.rstrip("/"), page) for page in self.pages),
             ],
             redirect_slashes=False,
