@@ -5,6 +5,8 @@ with OidcServer(tmp_path) as provider:
     provider.clients["machine"] = "its secret"          # POST provider.url gives tokens to it (RFC 6749 section 4.4)
     provider.rotate()                                   # signs with a new key from now on
     provider.down = True                                # hangs up on everybody
+    provider.apps["portal"] = App(server.url + "/portal/signed-in", secret="its secret")
+    ...                                                 # and people sign in there: see ``sign_ins.py``
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,14 @@ from typing import Any
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 import json_web
+from sign_ins import App, SignIns
 from token_server import Answer, Request, TokenServer, issues, says
 
 AUDIENCE = "api://keyrelay"
 DISCOVERY = "/tenant/.well-known/openid-configuration"
 KEYS = "/tenant/keys"
+AUTHORIZE = "/tenant/authorize"
+TOKEN = "/tenant/oauth2/v2.0/token"
 
 Key = RSAKey | ECKey | OKPKey | OctKey
 
@@ -51,6 +57,8 @@ class OidcServer(TokenServer):
         self.published: dict[str, Key] = {"key-0": rsa_key(self.number)}
         self.answers: dict[str, Answer | Callable[[Request], Answer]] = {}
         self.claims: dict[str, Any] = {}  # beside those that every token has
+        self.apps: dict[str, App] = {}
+        self.sign_ins = SignIns(self)
         self.answer = self._answered
 
     @property
@@ -67,7 +75,11 @@ class OidcServer(TokenServer):
         return {
             "issuer": self.issuer,
             "jwks_uri": self.issuer + "/keys",
+            "authorization_endpoint": self.issuer + "/authorize",
             "token_endpoint": self.url,
+            "token_endpoint_auth_methods_supported": list(self.sign_ins.ways),
+            "code_challenge_methods_supported": ["S256"],
+            "authorization_response_iss_parameter_supported": self.sign_ins.names_itself,
             "id_token_signing_alg_values_supported": ["RS256"],
         }
 
@@ -99,6 +111,11 @@ class OidcServer(TokenServer):
         said |= self.claims | claims
         return json_web.signed(_present(head), _present(said), key or self.published[self.signing])
 
+    def _identified(self, request: Request) -> Request:
+        # Those through which people sign in are looked at where the code is.
+        found = super()._identified(request)
+        return replace(found, refusal=None) if request.form.get("grant_type") == "authorization_code" else found
+
     def _answered(self, request: Request) -> Answer:
         if self.down:
             return Answer(raw=b"")
@@ -111,7 +128,15 @@ class OidcServer(TokenServer):
             return says(
                 {"keys": [key.as_dict(private=False, kid=kid, use="sig") for kid, key in self.published.items()]}
             )
-        if request.method == "POST" and request.form.get("grant_type") == "client_credentials":
+        if path == AUTHORIZE:
+            return self.sign_ins.authorize(request)
+        return self._issued(request)
+
+    def _issued(self, request: Request) -> Answer:
+        grant = request.form.get("grant_type") if request.method == "POST" else None
+        if grant == "authorization_code":
+            return self.sign_ins.redeem(request)
+        if grant == "client_credentials":
             given = self.token(sub=request.client_id, azp=request.client_id, preferred_username=None)
             return issues(given, expires_in=600)
         return Answer(404)

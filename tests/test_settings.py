@@ -142,17 +142,26 @@ SECRET = [name.removeprefix(PREFIX) for name, _, variable in variables() if vari
 
 
 def test_the_secret_settings_are_those_that_hold_a_password_or_a_key():
-    assert set(SECRET) == {"DATABASE_URL", "MASTER_KEY", "PREVIOUS_MASTER_KEY", "ADMIN_PASSWORD"}
+    assert set(SECRET) == {
+        *("DATABASE_URL", "MASTER_KEY", "PREVIOUS_MASTER_KEY", "ADMIN_PASSWORD", "OIDC_CLIENT_SECRET")
+    }
+
+
+# What a secret needs beside it.
+BESIDE = {
+    "OIDC_CLIENT_SECRET": {"OIDC_CLIENT_ID": "a", "OIDC_AUTHORITY": "https://login.example.org", "OIDC_AUDIENCE": "a"}
+}
 
 
 @pytest.mark.parametrize("name", SECRET)
 def test_every_secret_may_come_from_a_file(tmp_path, name):
+    beside = BESIDE.get(name, {})
     file = tmp_path / "secret"
     file.write_text("postgresql://canary in a file\n")
-    settings = accepted(**{name + "_FILE": str(file)})
+    settings = accepted(**beside | {name + "_FILE": str(file)})
     assert getattr(settings, name.lower()) == "postgresql://canary in a file"
     assert "canary" not in repr(settings)
-    assert settings == accepted(**{name: "postgresql://canary in a file"})
+    assert settings == accepted(**beside | {name: "postgresql://canary in a file"})
 
 
 @pytest.mark.parametrize("name", SECRET)

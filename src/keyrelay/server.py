@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import cache, cached_property, partial
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Self
@@ -20,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from keyrelay import listening, log, settings, trusted, unlocking
 from keyrelay.access.bearer import Bearers
+from keyrelay.access.code_flow import CodeFlow
 from keyrelay.access.identity_provider import configured
 from keyrelay.access.identity_providers import IdentityProviderKeeper
 from keyrelay.access.keeper import AccessKeeper
@@ -92,7 +92,7 @@ class Node:
         """A node on what is open already."""
         providers = ProviderKeeper(store, keyring, backends(store, keyring), journal)
         keeper = ProfileKeeper(store, keyring, providers.confirm, journal, secrets_kept=settings.history_secrets)
-        identity_providers = IdentityProviderKeeper(store, journal, configured(settings))
+        identity_providers = IdentityProviderKeeper(store, keyring, journal, configured(settings))
         access = AccessKeeper(store, journal, identity_providers.schemes)
         return cls(settings, store, keyring, journal, access, keeper, providers, identity_providers, None)
 
@@ -104,7 +104,12 @@ class Node:
         from keyrelay.portal.portal import Portal
 
         rules = Rules(allow_insecure_sign_in=self.settings.allow_insecure_sign_in)
-        sign_in = SignIn(self.store, Throttle(self.store, self.journal), self.bearers)
+        throttle = Throttle(self.store, self.journal)
+        sessions = Sessions.of(self.settings, self.store, self.identity_providers)
+        code_flow = CodeFlow(
+            *(self.store, self.keyring, self.identity_providers, sessions, self.bearers.key_sets, throttle),
+            trust=trusted.of_relays(self.settings).for_http,
+        )
         turnstile = Turnstile.of(self.settings, Rates(self.store, self.journal))
         services = Services(
             self.settings,
@@ -116,8 +121,9 @@ class Node:
             self.providers,
             self.identity_providers,
             self.vaults,
-            sign_in,
-            self._sessions,
+            SignIn(self.store, throttle, self.bearers),
+            sessions,
+            code_flow,
             self.refusals,
             turnstile,
             self._purses,
@@ -132,11 +138,6 @@ class Node:
     def bearers(self) -> Bearers:
         """What looks at tokens that callers sign in with."""
         return Bearers(self.store, self.identity_providers, trusted.of_relays(self.settings).for_http)
-
-    @property
-    def _sessions(self) -> Sessions:
-        idle, life = timedelta(minutes=self.settings.session_idle_minutes), timedelta(hours=self.settings.session_hours)
-        return Sessions(self.store, self.identity_providers, idle, life)
 
     @cached_property
     def refusals(self) -> Refusals:

@@ -29,6 +29,9 @@ def contradictions(given: Mapping[str, Any]) -> Iterator[Problem]:
     for key, certificate in (("relay_client_key", "relay_client_cert"), ("vault_client_key", "vault_client_cert")):
         if given.get(key) is not None and given.get(certificate) is None:
             yield Problem(PREFIX + key.upper(), f"needs {PREFIX}{certificate.upper()}")
+    for one, other in (("oidc_client_id", "oidc_authority"), ("oidc_client_secret", "oidc_client_id")):
+        if given.get(one) is not None and given.get(other) is None:
+            yield Problem(PREFIX + one.upper(), f"needs {PREFIX}{other.upper()}")
     if given.get("self_signed") and given.get("tls_cert") is not None:
         yield Problem("KEYRELAY_SELF_SIGNED", "and KEYRELAY_TLS_CERT exclude each other")
     endpoint = urlsplit(given.get("otlp_endpoint") or "https:")

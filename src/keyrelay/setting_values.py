@@ -95,6 +95,13 @@ def audience(text: str) -> str:
     return text
 
 
+def client_id(text: str) -> str:
+    """What a provider calls a client of its own (RFC 6749 appendix A.1), without spaces, which none uses."""
+    if not re.fullmatch(r"[!-~]{1,512}", text):
+        raise ValueError("must be 1 to 512 visible characters, as the identity provider shows it")
+    return text
+
+
 # What names of local users, of API tokens and of those on the command line begin with.
 _TAKEN_SCHEMES = {"keyrelay", "token", "cli"}
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from keyrelay import setting_texts
+from keyrelay import setting_reading
 from keyrelay import setting_values as values
 from keyrelay.errors import SettingsInvalid
 from keyrelay.setting_fields import Variable, setting
-from keyrelay.setting_problems import Problem, contradictions
+from keyrelay.setting_problems import Problem
 from keyrelay.setting_values import PREFIX
 
 
@@ -187,6 +187,18 @@ class Settings:
         (),
         default_text="name=preferred_username,sub roles=roles groups=groups subject=sub client_id=azp,client_id,appid "
         "oid=oid",
+    )
+    oidc_client_id: str | None = setting(
+        "The client that keyrelay is registered as at that provider, so that people sign in to the portal through it. "
+        "They come back to `KEYRELAY_PUBLIC_URL/portal/signed-in`.",
+        values.client_id,
+        None,
+    )
+    oidc_client_secret: str | None = setting(
+        "The secret of that client; none for a public client, which PKCE alone protects.",
+        values.text,
+        None,
+        secret=True,
     )
     worker: bool = setting(
         "Send the messages of the outbox in the server itself. With `no`, some `keyrelay worker` has to.",
@@ -373,24 +385,5 @@ def read(environ: Mapping[str, str]) -> Settings:
 
 def examined(environ: Mapping[str, str]) -> tuple[Settings, tuple[Problem, ...]]:
     """The settings as far as they can be read, and what is wrong with the others: these have their defaults."""
-    environ = setting_texts.ours(environ)
-    read_values: dict[str, Any] = {}
-    problems: list[Problem] = []
-    known: set[str] = set()
-    for name, field, variable in variables():
-        known.add(name)
-        if variable.secret:
-            known.add(name + "_FILE")
-        try:
-            text = setting_texts.given(environ, name, secret=variable.secret)
-            if text is not None:
-                read_values[field] = variable.parse(text)
-        except ValueError as problem:
-            problems.append(Problem(name, str(problem)))
-    problems.extend(
-        Problem(name, "is not a setting of keyrelay")
-        for name in sorted(environ)
-        if name.startswith(PREFIX) and name not in known
-    )
-    problems.extend(contradictions(read_values))
-    return Settings(**read_values), tuple(problems)
+    found, problems = setting_reading.values(variables(), environ)
+    return Settings(**found), problems

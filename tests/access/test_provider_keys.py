@@ -25,7 +25,7 @@ class Clock:
     def __init__(self, server, monkeypatch) -> None:
         self.ahead = 0.0
         self._now = time.time
-        server.node.bearers._key_sets._clock = lambda: time.monotonic() + self.ahead
+        server.node.bearers.key_sets._clock = lambda: time.monotonic() + self.ahead
         for module in (sign_in_module, oidc):
             monkeypatch.setattr(module, "time", self)
 
@@ -74,7 +74,7 @@ def test_cached_keys_serve_while_the_provider_is_down_and_a_new_key_does_not(ope
     provider.signing = old
     assert status(open_house, provider.token(sub="one more")) == 200
     provider.down, provider.signing = False, new
-    open_house.node.bearers._key_sets._clock = lambda: time.monotonic() + 11
+    open_house.node.bearers.key_sets._clock = lambda: time.monotonic() + 11
     assert status(open_house, provider.token()) == 200
 
 
@@ -309,7 +309,7 @@ def test_a_provider_on_this_machine_may_speak_plain_http(sqlite_settings, tmp_pa
 
 def test_a_file_of_authorities_that_has_gone_bad_is_told_in_the_log(sqlite_settings, provider, start, told):
     server = furnished(start(trusting(sqlite_settings, provider)), provider)
-    server.node.bearers._key_sets._trust = Trust(authorities=sqlite_settings.data_dir / "missing.pem").for_http
+    server.node.bearers.key_sets._trust = Trust(authorities=sqlite_settings.data_dir / "missing.pem").for_http
     assert status(server, provider.token()) == 401
     assert "cannot be used" in told()[0]
 

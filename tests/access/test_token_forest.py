@@ -303,7 +303,7 @@ def test_a_private_key_that_a_provider_publishes_by_mistake_is_not_taken_over(ho
     whole = rsa_key(4).as_dict(private=True, kid="private")
     provider.answers["/tenant/keys"] = Answer(200, json.dumps({"keys": [whole]}).encode())
     assert status(house, provider.token(header={"kid": "private"}, key=rsa_key(4))) == 200
-    kept = house.node.bearers._key_sets._sets[provider.issuer].keys[0]
+    kept = house.node.bearers.key_sets._sets[provider.issuer].keys[0]
     assert not kept.key.is_private
     assert "d" not in json.loads(kept.fingerprint)
 

@@ -47,7 +47,7 @@ COMMANDS = [
     ("keys", "rotate"),
     *(("audit", c) for c in ["list", "show", "verify", "export", "accept"]),
     *(("token", c) for c in ["create", "list", "revoke"]),
-    *(("idp", c) for c in ["add", "list", "enable", "disable", "remove"]),
+    *(("idp", c) for c in ["add", "list", "enable", "disable", "remove", "sign-in"]),
     ("doctor",),
     ("support-bundle",),
     ("demo",),

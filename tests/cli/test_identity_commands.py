@@ -58,6 +58,8 @@ def test_a_provider_is_added_listed_disabled_enabled_and_removed(keyrelay, provi
             "oid": ["oid"],
         },
         "enabled": True,
+        "client_id": None,
+        "has_client_secret": False,
         "from_settings": False,
     }
     assert keyrelay.ok("idp", "disable", "Entra") == "Identity provider entra is disabled.\n"
@@ -72,8 +74,67 @@ def test_a_provider_is_added_listed_disabled_enabled_and_removed(keyrelay, provi
 def test_what_the_settings_name_is_listed_as_such_and_cannot_be_changed(keyrelay):
     given = {"OIDC_AUTHORITY": "https://login.example.org", "OIDC_AUDIENCE": "a", "OIDC_SCHEME": "corp"}
     assert "from the settings" in keyrelay.run("idp", "list", **given).stdout
-    for command in ("disable", "enable", "remove"):
-        assert "KEYRELAY_OIDC_AUTHORITY" in keyrelay.refused("unsuitable", "idp", command, "corp", **given)
+    for command in ("disable", "enable", "remove", "sign-in"):
+        more = ["--client-id=a"] if command == "sign-in" else []
+        assert "KEYRELAY_OIDC_AUTHORITY" in keyrelay.refused("unsuitable", "idp", command, "corp", *more, **given)
+
+
+def test_people_sign_in_through_a_provider_as_a_client(keyrelay, provider, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("a-secret-of-ours\n")
+    more = ["--client-id=portal-1", f"--client-secret-file={secret}"]
+    done = keyrelay.run(*add(provider, *more), **trusting(provider))
+    assert done.stdout.splitlines() == [
+        "Identity provider entra added. It signs with 1 key.",
+        "People sign in to the portal through entra as portal-1, a client with a secret.",
+    ], done
+    (listed,) = keyrelay.read("idp", "list")
+    assert (listed["client_id"], listed["has_client_secret"]) == ("portal-1", True)
+    assert "people sign in" in keyrelay.ok("idp", "list")
+    done = keyrelay.run("idp", "sign-in", "Entra", "--client-id", "portal-2", **trusting(provider))
+    assert done.stdout == "People sign in to the portal through entra as portal-2, a public client.\n", done
+    done = keyrelay.run(
+        *("idp", "sign-in", "entra", "--client-id=portal-2", "--client-secret-file=-"),
+        **trusting(provider),
+        given="another secret of ours",
+    )
+    assert done.stdout.endswith("as portal-2, a client with a secret.\n"), done
+    off = keyrelay.ok("idp", "sign-in", "entra", "--off")
+    assert off == "Nobody signs in to the portal through entra any more.\n"
+    assert "people sign in" not in keyrelay.ok("idp", "list")
+    (listed,) = keyrelay.read("idp", "list")
+    assert (listed["client_id"], listed["has_client_secret"]) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "--client-id"),
+        (["--off", "--client-id=a"], "--off alone"),
+        (["--client-id="], "The client id must be"),
+        (["--client-id=a b"], "The client id must be"),
+        (["--client-id=a", "--client-secret-file={empty}"], "no file"),
+        (["--client-id=a", "--client-secret-file={stars}"], "only a mask"),
+        (["--client-id=a", "--client-secret-file=/nowhere"], "cannot be read"),
+    ],
+)
+def test_a_client_that_cannot_be_one_is_refused(keyrelay, tmp_path, options, words):
+    files = {"empty": tmp_path / "empty", "stars": tmp_path / "stars"}
+    files["empty"].write_text("\n")
+    files["stars"].write_text("********")
+    given = [option.format(**files) for option in options]
+    assert words in keyrelay.refused("unsuitable", "idp", "sign-in", "entra", *given)
+
+
+def test_a_provider_where_nobody_can_sign_in_is_told_before(keyrelay, provider):
+    provider.answers[DISCOVERY] = lambda _: says(provider.discovery | {"authorization_endpoint": None})
+    refused = keyrelay.run(*add(provider, "--client-id=a"), **trusting(provider))
+    assert "identity_provider_unusable" in refused.stderr
+    assert "has no authorization_endpoint" in refused.stderr
+    assert keyrelay.run(*add(provider), **trusting(provider)).returncode == 0
+    refused = keyrelay.run("idp", "sign-in", "entra", "--client-id=a", **trusting(provider))
+    assert "has no authorization_endpoint" in refused.stderr
+    assert keyrelay.ok("idp", "sign-in", "entra", "--client-id=a", "--unchecked").startswith("People sign in")
 
 
 WRONG = {

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-import pages
 import pytest
 
+import pages
+from keyrelay import errors
 from keyrelay.access import api_tokens, key_sets, token_claims, token_text
 from keyrelay.access.admission import Reason
 from keyrelay.access.identity_provider import ClaimNames
+from keyrelay.access.round_trip import LIFE
+from keyrelay.portal.provider_sign_in import BACK
+from keyrelay.settings import Settings
 from live import ADMIN_PASSWORD, Command, clean_environment
 from oidc_server import AUDIENCE, OidcServer
 
@@ -47,7 +51,7 @@ def place(tmp_path) -> Iterator[tuple[dict[str, str], OidcServer, Command]]:
 def test_the_commands_of_the_page_print_what_it_shows(place, tmp_path):
     pages.require_program("curl")
     environment, provider, server = place
-    assert len(SHOWN) == PAGE.count("```sh\n") - 1 == 4
+    assert len(SHOWN) == PAGE.count("```sh\n") - 1 == 5
     for commands, shown in SHOWN:
         script = commands.replace("http://127.0.0.1:8080", server.url).replace(AUTHORITY, provider.issuer)
         done = pages.typed("exec 2>&1\n" + script, environment, tmp_path)
@@ -88,3 +92,13 @@ def test_the_numbers_of_the_page_are_those_of_the_code():
     for words in ("60 seconds", "16 KiB", "for an hour", "up to 24 hours", "once in 10 seconds"):
         assert words in PAGE
     assert f"begins with `{api_tokens.PREFIX}`" in PAGE.replace("It\nbegins", "It begins")
+
+
+def test_the_page_says_what_the_portal_does():
+    codes = {row[0].strip("`") for row in pages.rows(PAGE, "Page says")}
+    new = {errors.SignInNotBegun, errors.SignInDenied, errors.SignInRefused, errors.IdentityProviderFailed}
+    assert codes == {kind.code for kind in new}
+    settings = Settings()
+    assert (settings.session_idle_minutes, settings.session_hours, LIFE) == (30, 12, 600)
+    for words in ("30 minutes without a click", "12 hours at most", "more than ten minutes", f"org{BACK}\n"):
+        assert words in PAGE

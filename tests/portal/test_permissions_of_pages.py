@@ -95,6 +95,8 @@ NEEDS: dict[str, str] = {
     "GET /access/providers/{id}": READ_SECURITY,
     "POST /access/providers/{id}/enable": MODIFY_SECURITY,
     "POST /access/providers/{id}/disable": MODIFY_SECURITY,
+    "POST /access/providers/{id}/open": MODIFY_SECURITY,
+    "POST /access/providers/{id}/close": MODIFY_SECURITY,
     "POST /access/providers/{id}/remove": MODIFY_SECURITY,
     "GET /access/tokens": READ_SECURITY,
     "GET /access/tokens/add": MODIFY_SECURITY,

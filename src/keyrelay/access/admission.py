@@ -25,6 +25,7 @@ Reason = Literal[
     "not yet valid",
     "claims",
     "no name",
+    "nonce",
     "unknown API token",
     "expired API token",
 ]

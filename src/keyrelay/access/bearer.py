@@ -18,12 +18,12 @@ if TYPE_CHECKING:  # what a start does not need
 
 
 class Bearers:
-    """Whom a token lets in. ``trust``: the TLS context to ask identity providers with."""
+    """Whom a token lets in. ``trust``: the TLS context to ask identity providers with; ``key_sets``: their keys."""
 
     def __init__(self, store: Store, providers: IdentityProviderKeeper, trust: Callable[[], ssl.SSLContext]) -> None:
         self._store = store
         self._providers = providers
-        self._key_sets = KeySets(trust)
+        self.key_sets = KeySets(trust)
 
     async def admit(self, token: str) -> Admission:
         """Look at a token, whether it was seen before or not. Raises TokenRefused."""
@@ -35,7 +35,7 @@ class Bearers:
     def _oidc(self) -> OidcTokens:
         from keyrelay.access.oidc import OidcTokens
 
-        return OidcTokens(self._store, self._providers, self._key_sets)
+        return OidcTokens(self._store, self._providers, self.key_sets)
 
     async def close(self) -> None:
-        await self._key_sets.close()
+        await self.key_sets.close()

@@ -1,4 +1,7 @@
-"""Asking an identity provider for its keys (OpenID Connect Discovery 1.0 section 4, RFC 7517): bounded and verified."""
+"""Asking an identity provider for its keys and endpoints: bounded and verified.
+
+OpenID Connect Discovery 1.0 section 4, RFC 7517.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,10 @@ import json
 import re
 import ssl
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keyrelay import setting_values
-from keyrelay.aside import aside
-from keyrelay.errors import IdentityProviderUnusable
 from keyrelay.network.exchange import HttpRequest, NoAnswer, exchange
-from keyrelay.network.trust import Trust
 
 if TYPE_CHECKING:  # what a start does not need
     from keyrelay.access.signatures import PublicKey
@@ -50,8 +49,8 @@ _WORDS: Mapping[str, tuple[str, str | None]] = {
 }
 
 
-class NoKeys(Exception):
-    """The keys of an identity provider cannot be had. ``why`` is a sentence about what it answered."""
+class NotDiscovered(Exception):
+    """What an identity provider publishes cannot be had. ``why`` is a sentence about what it answered."""
 
     def __init__(self, why: str, remedy: str | None = None) -> None:
         super().__init__(why)
@@ -60,47 +59,45 @@ class NoKeys(Exception):
 
 
 async def keys_of(authority: str, context: ssl.SSLContext) -> tuple[PublicKey, ...]:
-    """The keys that the provider signs with now. Raises NoKeys.
+    """The keys that the provider signs with now. Raises NotDiscovered.
 
     No redirect is followed, and what it refers to is asked as safely as itself.
     """
     from keyrelay.access.signatures import usable
 
-    configuration = await _members("The discovery document", authority.rstrip("/") + _WELL_KNOWN, context)
-    issuer, where = configuration.get("issuer"), configuration.get("jwks_uri")
+    where = endpoint(await configuration(authority, context), "jwks_uri", authority)
+    keys = (await _members("The key set", where, context)).get("keys")
+    if not isinstance(keys, list):
+        raise NotDiscovered("The key set has no list of keys.")
+    return usable(keys)
+
+
+async def configuration(authority: str, context: ssl.SSLContext) -> Mapping[str, Any]:
+    """What the provider says of itself; only its name was looked at. Raises NotDiscovered."""
+    found = await _members("The discovery document", authority.rstrip("/") + _WELL_KNOWN, context)
+    issuer = found.get("issuer")
     if issuer != authority:
         said = repr(issuer[:200]) if isinstance(issuer, str) else "none"
-        raise NoKeys(
+        raise NotDiscovered(
             f"The discovery document names the issuer {said}, and not {authority!r}.",
             "Give the authority exactly as the provider names itself, to the last slash.",
         )
+    return found
+
+
+def endpoint(found: Mapping[str, Any], member: str, authority: str) -> str:
+    """An address of the provider, which can be asked as safely as the provider itself. Raises NotDiscovered."""
+    where = found.get(member)
     if not isinstance(where, str) or not where:
-        raise NoKeys("The discovery document has no jwks_uri, so its keys cannot be found.")
+        raise NotDiscovered(f"The discovery document has no {member}.")
     try:
         setting_values.authority(where.partition("?")[0])
         plain = where.startswith("http:") and authority.startswith("https:")
     except ValueError:
         plain = True
     if plain or not re.fullmatch(r"[!-~]{1,2048}", where):
-        raise NoKeys("The jwks_uri of the discovery document is no URL that begins with https://.")
-    keys = (await _members("The key set", where, context)).get("keys")
-    if not isinstance(keys, list):
-        raise NoKeys("The key set has no list of keys.")
-    return usable(keys)
-
-
-async def signing_keys(authority: str, bundle: Path | None) -> int:
-    """How many keys the provider signs with, to see whether it can be used. ``bundle``: authorities to trust besides.
-
-    Raises IdentityProviderUnusable, or TrustUnusable.
-    """
-    try:
-        keys = await keys_of(authority, await aside(Trust(authorities=bundle).for_http))
-    except NoKeys as problem:
-        raise IdentityProviderUnusable(problem.why, remedy=problem.remedy) from None
-    if not keys:
-        raise IdentityProviderUnusable("The key set has no key that tokens can be checked with.")
-    return len(keys)
+        raise NotDiscovered(f"The {member} of the discovery document is no URL that begins with https://.")
+    return where
 
 
 async def _members(what: str, url: str, context: ssl.SSLContext) -> dict[str, Any]:
@@ -108,20 +105,22 @@ async def _members(what: str, url: str, context: ssl.SSLContext) -> dict[str, An
         async with asyncio.timeout(_SECONDS + 1):
             answer = await exchange(HttpRequest("GET", url, _HEADERS), context, within=_SECONDS, limit=_LONGEST)
     except TimeoutError:
-        raise NoKeys(f"{what} cannot be had from {url}: there was no answer in time.") from None
+        raise NotDiscovered(f"{what} cannot be had from {url}: there was no answer in time.") from None
     except NoAnswer as problem:
         words, remedy = _WORDS[problem.kind]
-        raise NoKeys(f"{what} cannot be had from {url}: {words}.", remedy) from None
+        raise NotDiscovered(f"{what} cannot be had from {url}: {words}.", remedy) from None
     if 300 <= answer.status < 400:  # noqa: PLR2004 - RFC 9110 section 15.4
-        raise NoKeys(f"{what} is elsewhere: {url} redirects, which is not followed.", "Give the address that it has.")
+        raise NotDiscovered(
+            f"{what} is elsewhere: {url} redirects, which is not followed.", "Give the address that it has."
+        )
     if answer.status != _OK:
-        raise NoKeys(f"{what} cannot be had: {url} answers {answer.status}.")
+        raise NotDiscovered(f"{what} cannot be had: {url} answers {answer.status}.")
     if answer.body is None:
-        raise NoKeys(f"{what} at {url} has more than {_LONGEST // 1024} KiB.")
+        raise NotDiscovered(f"{what} at {url} has more than {_LONGEST // 1024} KiB.")
     try:
         value = json.loads(answer.body)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise NoKeys(f"{what} at {url} is no JSON object.")
+        raise NotDiscovered(f"{what} at {url} is no JSON object.")
     return value

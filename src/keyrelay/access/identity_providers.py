@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from keyrelay import setting_values
-from keyrelay.access import identity_provider
+from keyrelay.access import identity_provider, provider_clients
 from keyrelay.access.identity import Identity
-from keyrelay.access.identity_provider import ClaimNames, IdentityProvider, told
+from keyrelay.access.identity_provider import ClaimNames, Client, IdentityProvider, told
 from keyrelay.access.role_rules import require_held
 from keyrelay.access.schemes import LOCAL, Scheme
 from keyrelay.audit.journal import Journal
-from keyrelay.audit.model import Category, Deed, Kind, Operation
-from keyrelay.errors import InUse, NameTaken, UnknownName, Unsuitable
-from keyrelay.store.model import Change, Reader, Store
+from keyrelay.audit.model import Category, Deed, Kind, Operation, changes_between
+from keyrelay.errors import InUse, NameTaken, StoreUnavailable, UnknownName, Unsuitable
+from keyrelay.secrets.keyring import Keyring
+from keyrelay.secrets.model import Stored
+from keyrelay.store.model import Change, Conflict, Reader, Store
 
 _MOST = 100
+_TRIES = 3
 _LONGEST_TITLE = 128
 _SELECT = "SELECT id, scheme, document FROM identity_provider"
 
@@ -26,8 +29,11 @@ _SELECT = "SELECT id, scheme, document FROM identity_provider"
 class IdentityProviderKeeper:
     """The one place that reads and writes identity providers. ``configured``: the one of the settings."""
 
-    def __init__(self, store: Store, journal: Journal, configured: IdentityProvider | None = None) -> None:
+    def __init__(
+        self, store: Store, keyring: Keyring, journal: Journal, configured: IdentityProvider | None = None
+    ) -> None:
         self._store = store
+        self._keyring = keyring
         self._journal = journal
         self._configured = configured
         self._loading = asyncio.Lock()
@@ -55,18 +61,42 @@ class IdentityProviderKeeper:
         Raises NameTaken, InUse when there are as many as may be, or PermissionMissing: claims of that scheme may be
         left of an earlier one, and nobody gives more than they hold.
         """
-        async with self._store.change("access") as change:
+
+        async def work(change: Change) -> IdentityProvider:
             known = await self._read(change)
             _require_free(provider, known)
             if len(known) >= _MOST:
                 raise InUse(f"There are {_MOST} identity providers already.", remedy="Remove those not needed.")
             await _require_no_more(change, provider.scheme, by)
+            kept = await provider_clients.keep(change, self._keyring, provider)
             await change.run(
                 "INSERT INTO identity_provider (id, scheme, document) VALUES ($1, $2, $3)",
-                *(provider.id, provider.scheme, identity_provider.document(provider)),
+                *(kept.id, kept.scheme, identity_provider.document(kept)),
             )
-            await self._journal.write(change, _deed(Operation.CREATED, provider, **told(provider)))
-        return provider
+            await self._journal.write(change, _deed(Operation.CREATED, kept, **told(kept)))
+            return kept
+
+        return await self._sealing(work)
+
+    async def set_client(self, scheme: str, client: Client | None, by: Identity) -> IdentityProvider:
+        """What keyrelay is there from now on, so that people sign in through it; None that nobody does any more.
+
+        Raises UnknownName, Unsuitable or PermissionMissing.
+        """
+
+        async def work(change: Change) -> IdentityProvider:
+            before = await self._kept(change, scheme)
+            if client is not None:
+                await _require_no_more(change, before.scheme, by)
+            after = await provider_clients.keep(change, self._keyring, replace(before, client=client))
+            await provider_clients.erase(change, before)
+            if before != after:
+                await self._write(change, after)
+                changes = changes_between(_of_client(before), _of_client(after), {"client_secret"})
+                await self._journal.write(change, _deed(Operation.UPDATED, after, **changes))
+            return after
+
+        return await self._sealing(work)
 
     async def disable(self, scheme: str) -> IdentityProvider:
         """Nobody signs in with its tokens any more, from now on. Raises UnknownName or Unsuitable."""
@@ -90,6 +120,7 @@ class IdentityProviderKeeper:
                     remedy="Delete these claims first, or disable the provider.",
                 )
             await change.run("DELETE FROM identity_provider WHERE id = $1", provider.id)
+            await provider_clients.erase(change, provider)
             await self._journal.write(change, _deed(Operation.DELETED, provider))
         return provider
 
@@ -103,13 +134,27 @@ class IdentityProviderKeeper:
             if by is not None:
                 await _require_no_more(change, provider.scheme, by)
             switched = replace(provider, enabled=enabled)
-            await change.run(
-                "UPDATE identity_provider SET document = $1 WHERE id = $2",
-                *(identity_provider.document(switched), provider.id),
-            )
+            await self._write(change, switched)
             changed = {"before": provider.enabled, "after": enabled}
             await self._journal.write(change, _deed(Operation.UPDATED, switched, enabled=changed))
         return switched
+
+    async def _sealing(self, work: Callable[[Change], Awaitable[IdentityProvider]]) -> IdentityProvider:
+        """A change that may store a secret; once more when the data key is rotated away meanwhile."""
+        await self._keyring.refresh(self._store)
+        for _ in range(_TRIES):
+            try:
+                async with self._store.change("access") as change:
+                    return await work(change)
+            except Conflict:
+                await self._keyring.reload(self._store)
+        raise StoreUnavailable("It could not be stored because its keys are being rotated; try again.")
+
+    async def _write(self, change: Change, provider: IdentityProvider) -> None:
+        await change.run(
+            "UPDATE identity_provider SET document = $1 WHERE id = $2",
+            *(identity_provider.document(provider), provider.id),
+        )
 
     async def _kept(self, change: Change, scheme: str) -> IdentityProvider:
         for provider in await self._read(change):
@@ -180,6 +225,15 @@ def _require_free(provider: IdentityProvider, known: list[IdentityProvider]) -> 
 
 def _same_tokens(one: IdentityProvider, other: IdentityProvider) -> bool:
     return (one.authority, one.audience) == (other.authority, other.audience)
+
+
+def _of_client(provider: IdentityProvider) -> dict[str, str | None]:
+    client = provider.client
+    secret = None if client is None else client.secret
+    return {
+        "client_id": None if client is None else client.id,
+        "client_secret": secret.id if isinstance(secret, Stored) else None,
+    }
 
 
 def _deed(operation: Operation, provider: IdentityProvider, **changes: object) -> Deed:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from keyrelay.access import discovery
 from keyrelay.access.admission import Standing, TokenRefused
-from keyrelay.access.discovery import NoKeys
+from keyrelay.access.discovery import NotDiscovered
 from keyrelay.errors import TrustUnusable
 
 if TYPE_CHECKING:  # what a start does not need
@@ -133,8 +133,8 @@ class KeySets:
             keys = await discovery.keys_of(authority, self._trust())
             held.renew(keys, asked_at)
             held.due_at = asked_at + _FRESH_SECONDS
-        except (NoKeys, TrustUnusable) as problem:
-            why = problem.why if isinstance(problem, NoKeys) else problem.message
+        except (NotDiscovered, TrustUnusable) as problem:
+            why = problem.why if isinstance(problem, NotDiscovered) else problem.message
             _logger.warning("keys of an identity provider cannot be had", extra={"facts": {"why": why}})
         except Exception as problem:  # whatever it is, those who wait go on with what there is
             _logger.exception("asking an identity provider failed", exc_info=problem)

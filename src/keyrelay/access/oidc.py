@@ -33,7 +33,7 @@ class OidcTokens:
         facts = {"providers": " ".join(sorted(provider.scheme for provider in known))}
         try:
             candidates = await self._key_sets.candidates(known[0].authority, presented.key_id)
-            _check_signature(presented, candidates)
+            check_signature(presented, candidates)
             now = time.time()
             end = token_claims.end_of(presented.claims, now)
             provider = _by_audience(presented, known)
@@ -57,7 +57,8 @@ def _by_issuer(presented: Presented, providers: Collection[IdentityProvider]) ->
     return known
 
 
-def _check_signature(presented: Presented, candidates: Candidates) -> None:
+def check_signature(presented: Presented, candidates: Candidates) -> None:
+    """Raises TokenRefused when none of the keys has signed the token."""
     fitting = [key for key in candidates.keys if key.fits(presented.algorithm)]
     if not fitting:
         raise TokenRefused("algorithm")

@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,6 +20,7 @@ from keyrelay.access.identity import Identity
 from keyrelay.access.identity_providers import IdentityProviderKeeper
 from keyrelay.errors import SessionOver
 from keyrelay.secrets.model import SecretText
+from keyrelay.settings import Settings
 from keyrelay.store.model import Change, Row, Store
 
 _MICROSECONDS = 1_000_000
@@ -39,11 +40,26 @@ class Session:
 class Sessions:
     """The one place that reads and writes sessions. ``idle`` and ``life``: without a request, and at all."""
 
-    def __init__(self, store: Store, providers: IdentityProviderKeeper, idle: timedelta, life: timedelta) -> None:
+    def __init__(
+        self,
+        store: Store,
+        providers: IdentityProviderKeeper,
+        idle: timedelta,
+        life: timedelta,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``clock`` gives seconds since 1970, as all nodes tell them."""
         self._store = store
+        self._clock = clock
         self._providers = providers
         self._idle = idle // timedelta(microseconds=1)
         self._life = life // timedelta(microseconds=1)
+
+    @classmethod
+    def of(cls, settings: Settings, store: Store, providers: IdentityProviderKeeper) -> Sessions:
+        """Those that live as long as the settings say."""
+        idle, life = timedelta(minutes=settings.session_idle_minutes), timedelta(hours=settings.session_hours)
+        return cls(store, providers, idle, life)
 
     async def begin(self, name: str) -> SecretText:
         """A session of a local user, whose password has just been found right. Gives its token."""
@@ -77,7 +93,7 @@ class Sessions:
             await change.run("DELETE FROM portal_session WHERE name = $1", name)
 
     async def _keep(self, name: str, mark: str | None, provider: str | None, kept: str | None) -> SecretText:
-        token, now = secrets.token_urlsafe(32), _now()
+        token, now = secrets.token_urlsafe(32), self._now()
         async with self._store.change() as change:
             await self._sweep(change, now)
             await change.run(
@@ -98,7 +114,7 @@ class Sessions:
         if not rows:
             return None
         began, seen = rows[0][5:7]
-        now = _now()
+        now = self._now()
         return rows[0] if now < seen + self._idle and now < began + self._life else None
 
     async def _identity(self, row: Row) -> Identity:
@@ -107,13 +123,13 @@ class Sessions:
             if mark != await self._password_mark(name):
                 raise SessionOver("The password was changed, or the user removed.")
             return await accounts.identity(self._store, name)
-        if not any(one.id == provider and one.enabled for one in await self._providers.all()):
+        if not any(one.id == provider and one.signs_people_in for one in await self._providers.all()):
             raise SessionOver("The identity provider lets nobody in any more.", remedy="Sign in another way.")
         stated = [Claim(ClaimType(kind), value, scheme) for kind, value, scheme in json.loads(kept)]
         return await claims.identity(self._store, name, stated)
 
     async def _touch(self, row: Row) -> None:
-        now = _now()
+        now = self._now()
         if now - row[6] > _TOUCHED_EVERY and self._store.writable:
             async with self._store.change() as change:
                 await change.run("UPDATE portal_session SET seen_at = $1 WHERE id = $2", now, row[0])
@@ -123,6 +139,9 @@ class Sessions:
         found = await accounts.find(self._store, [name])
         return None if found is None else hashlib.sha256(found[1].encode()).hexdigest()
 
+    def _now(self) -> int:
+        return int(self._clock() * _MICROSECONDS)
+
 
 def form_token(token: str) -> str:
     """What forms in this session bring along."""
@@ -131,7 +150,3 @@ def form_token(token: str) -> str:
 
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-
-
-def _now() -> int:
-    return int(time.time() * _MICROSECONDS)

@@ -16,6 +16,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from keyrelay.access.code_flow import CodeFlow
 from keyrelay.access.identity import Identity, tried_name
 from keyrelay.access.identity_providers import IdentityProviderKeeper
 from keyrelay.access.keeper import AccessKeeper
@@ -78,6 +79,7 @@ class Services:
     vaults: Vaults
     sign_in: SignIn
     sessions: Sessions
+    code_flow: CodeFlow
     refusals: Refusals
     turnstile: Turnstile
     purses: Purses

@@ -53,7 +53,7 @@ app.command(
     help="Write what somebody who helps has to know into a zip file, without secrets and without anything personal.",
 )
 app.command("keyrelay.cli.user:app", name="user", help="Local users: who may sign in.")
-app.command("keyrelay.cli.idp:app", name="idp", help="Identity providers: whose tokens are accepted.")
+app.command("keyrelay.cli.idp:app", name="idp", help="Identity providers: whose tokens count, and who signs people in.")
 app.command("keyrelay.cli.token:app", name="token", help="Tokens for machines, in place of a password.")
 app.command("keyrelay.cli.role:app", name="role", help="Roles: sets of permissions, held by users or given by claims.")
 app.command(

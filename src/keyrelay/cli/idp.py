@@ -1,18 +1,20 @@
-"""``keyrelay idp``: the OpenID Connect providers whose tokens are accepted."""
+"""``keyrelay idp``: the OpenID Connect providers whose tokens are accepted, and through which people sign in."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from keyrelay import setting_values
-from keyrelay.access import identity_providers
-from keyrelay.access.discovery import signing_keys
-from keyrelay.access.identity_provider import ClaimNames, IdentityProvider, told
+from keyrelay.access import endpoints, identity_providers, provider_clients
+from keyrelay.access.identity_provider import ClaimNames, Client, IdentityProvider, told
 from keyrelay.cli import terminal
-from keyrelay.cli.terminal import AsJson
+from keyrelay.cli.terminal import AsJson, InputFile
 from keyrelay.errors import Unsuitable
+from keyrelay.secrets.model import SecretText
 from keyrelay.server import Node
 
 app = App(name="idp")
@@ -26,6 +28,8 @@ def add(
     audience: str,
     display_name: str | None = None,
     claim: Annotated[list[str] | None, Parameter(name="--claim")] = None,
+    client_id: str | None = None,
+    client_secret_file: InputFile | None = None,
     unchecked: bool = False,
 ) -> None:
     """Accept the tokens of an OpenID Connect provider. It is asked for its keys first, to see whether that works.
@@ -43,21 +47,72 @@ def add(
     claim
         In which claims something stands, such as roles=realm_access.roles or name=upn,sub. Says it of name, roles,
         groups, subject, client_id and oid. May be given several times.
+    client_id
+        The client that keyrelay is registered as there, so that people sign in to the portal through it.
+    client_secret_file
+        File that holds the secret of that client; - reads standard input. Without it, it is a public client.
     unchecked
         Add it without asking it.
     """
     names = _names(claim or [])
+    if client_id is None and client_secret_file is not None:
+        raise Unsuitable("A client secret belongs to a client.", remedy="Give --client-id as well.")
+    client = None if client_id is None else _client(client_id, client_secret_file)
 
     async def work(node: Node) -> tuple[IdentityProvider, int | None]:
         provider = identity_providers.made(
             scheme, authority=authority, audience=audience, display_name=display_name, names=names
         )
-        found = None if unchecked else await signing_keys(provider.authority, node.settings.ca_bundle)
+        provider = replace(provider, client=client)
+        found = None if unchecked else await endpoints.look(provider, node.settings.ca_bundle)
         return await node.identity_providers.add(provider, terminal.operator()), found
 
     provider, found = terminal.with_node(work)
     keys = "" if found is None else f" It signs with {found} {'key' if found == 1 else 'keys'}."
     print(f"Identity provider {provider.scheme} added.{keys}")
+    if provider.client is not None:
+        print(_opened(provider))
+
+
+@app.command(name="sign-in")
+def sign_in(
+    scheme: str,
+    *,
+    client_id: str | None = None,
+    client_secret_file: InputFile | None = None,
+    off: Annotated[bool, Parameter(negative="")] = False,
+    unchecked: bool = False,
+) -> None:
+    """Have people sign in to the portal through an identity provider, or no longer. Give the whole of it each time.
+
+    Parameters
+    ----------
+    scheme
+        The provider.
+    client_id
+        The client that keyrelay is registered as there.
+    client_secret_file
+        File that holds the secret of that client; - reads standard input. Without it, it is a public client.
+    off
+        Let nobody sign in through it any more, and end the sessions of those who have. Its tokens stay good.
+    unchecked
+        Do not ask the provider whether that can work.
+    """
+    if off == (client_id is not None) or (off and client_secret_file is not None):
+        raise Unsuitable("It has to be said who keyrelay is there.", remedy="Give --client-id, or --off alone.")
+    client = None if client_id is None else _client(client_id, client_secret_file)
+
+    async def work(node: Node) -> IdentityProvider:
+        known = [one for one in await node.identity_providers.all() if one.scheme.lower() == scheme.lower()]
+        if client is not None and known and not known[0].from_settings and not unchecked:
+            await endpoints.look(replace(known[0], client=client), node.settings.ca_bundle)
+        return await node.identity_providers.set_client(scheme, client, terminal.operator())
+
+    provider = terminal.with_node(work)
+    if provider.client is None:
+        print(f"Nobody signs in to the portal through {provider.scheme} any more.")
+    else:
+        print(_opened(provider))
 
 
 @app.command(name="list")
@@ -84,7 +139,11 @@ def list_providers(*, json: AsJson = False) -> None:
         "Audience": lambda row: row["audience"],
         "": lambda row: ", ".join(
             word
-            for word, holds in (("disabled", not row["enabled"]), ("from the settings", row["from_settings"]))
+            for word, holds in (
+                ("people sign in", row["enabled"] and row["client_id"]),
+                ("disabled", not row["enabled"]),
+                ("from the settings", row["from_settings"]),
+            )
             if holds
         ),
     }
@@ -146,3 +205,14 @@ def _names(given: list[str]) -> ClaimNames:
         raise Unsuitable(
             f"--claim {problem}.", remedy="Give it several times, or with commas: --claim name=upn,sub."
         ) from None
+
+
+def _client(client_id: str, file: Path | None) -> Client:
+    secret = None if file is None else SecretText(terminal.read_text(file).rstrip("\r\n"))
+    return provider_clients.checked(client_id, secret)
+
+
+def _opened(provider: IdentityProvider) -> str:
+    assert provider.client is not None  # noqa: S101 - the callers have looked
+    kind = "a public client" if provider.client.secret is None else "a client with a secret"
+    return f"People sign in to the portal through {provider.scheme} as {provider.client.id}, {kind}."

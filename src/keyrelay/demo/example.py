@@ -8,7 +8,7 @@ from functools import partial
 from keyrelay.access import identity_providers
 from keyrelay.access.claims import Claim, ClaimType
 from keyrelay.access.identity import Identity
-from keyrelay.access.identity_provider import ClaimNames
+from keyrelay.access.identity_provider import ClaimNames, Client
 from keyrelay.access.permissions import (
     EVERYTHING,
     READ_AUDIT,
@@ -54,12 +54,15 @@ async def fill(node: Node, around: Around, credentials: Credentials) -> None:
     """Put everything in. Raises KeyrelayError for what an empty store should take and does not."""
     act_as(Actor(_BY))
     await node.identity_providers.add(
-        identity_providers.made(
-            SCHEME,
-            authority=around.issuer,
-            audience=identity_provider.CLIENT,
-            display_name="Demo identity provider",
-            names=ClaimNames(),
+        replace(
+            identity_providers.made(
+                SCHEME,
+                authority=around.issuer,
+                audience=identity_provider.CLIENT,
+                display_name="Demo identity provider",
+                names=ClaimNames(),
+            ),
+            client=Client(identity_provider.CLIENT, None),
         ),
         _EVERYTHING,
     )

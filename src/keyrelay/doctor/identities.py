@@ -6,7 +6,7 @@ import asyncio
 import ssl
 
 from keyrelay.access import discovery
-from keyrelay.access.discovery import NoKeys
+from keyrelay.access.discovery import NotDiscovered
 from keyrelay.access.identity_provider import IdentityProvider
 from keyrelay.aside import aside
 from keyrelay.doctor.case import Case
@@ -41,5 +41,5 @@ async def _gives_keys(provider: IdentityProvider, context: ssl.SSLContext) -> bo
     """Whether there is a key; why not may be in a stranger's words, and is not told."""
     try:
         return bool(await discovery.keys_of(provider.authority, context))
-    except NoKeys:
+    except NotDiscovered:
         return False

@@ -177,6 +177,34 @@ class SessionOver(SignInRequired):
     remedy = "Sign in to the portal again."
 
 
+class SignInNotBegun(KeyrelayError):
+    """An identity provider's answer that belongs to no sign-in that this browser has begun."""
+
+    code = "sign_in_not_begun"
+    remedy = "Begin again on the page to sign in, in one tab, with cookies allowed and over https."
+
+
+class SignInDenied(KeyrelayError):
+    """The identity provider has not signed somebody in."""
+
+    code = "sign_in_denied"
+    remedy = "Try again; if it stays, ask those who run the identity provider whether you may use keyrelay."
+
+
+class SignInRefused(KeyrelayError):
+    """What an identity provider has answered is not accepted; the log alone has the reason."""
+
+    code = "sign_in_refused"
+    remedy = "Begin again on the page to sign in; if it stays, keyrelay's log says why."
+
+
+class IdentityProviderFailed(KeyrelayError):
+    """An identity provider cannot be asked, or its answer is not usable."""
+
+    code = "identity_provider_failed"
+    remedy = "Try again in a moment; if it stays, keyrelay's log and keyrelay doctor say more."
+
+
 class NoRole(KeyrelayError):
     """The identity is known and holds no role at all."""
 
@@ -197,8 +225,8 @@ class TooManyAttempts(KeyrelayError):
     code = "too_many_attempts"
     remedy = "Wait for the seconds in the Retry-After header."
 
-    def __init__(self, message: str, *, retry_after: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after: int, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
         self.retry_after = retry_after
 
 

@@ -24,11 +24,13 @@ from keyrelay.portal import (
     outbox,
     pam,
     pam_entries,
+    provider_sign_in,
     sign_in,
     smtp,
 )
 from keyrelay.portal.access import pages as access
 from keyrelay.portal.assets import asset
+from keyrelay.portal.open_page import OpenPage
 from keyrelay.portal.page import Page, Right, private, problem_page
 
 PATH = "/portal"
@@ -49,6 +51,12 @@ ROOMS: tuple[Mapping[str, Mapping[str, Right]], ...] = (
     access.PAGES,
     health.PAGES,
 )
+# Pages of people who have not signed in yet.
+_OPEN = {
+    sign_in.PATH: sign_in.sign_in,
+    provider_sign_in.THERE: provider_sign_in.there,
+    provider_sign_in.BACK: provider_sign_in.back,
+}
 
 
 class Portal:
@@ -60,7 +68,7 @@ class Portal:
         self._router = Router(
             [
                 Route(PATH + "/static/{edition}/{name}", _Asset(services)),
-                Route(PATH + "/sign-in", sign_in.SignInPage(services)),
+                *(Route(path, OpenPage(path, services, answer)) for path, answer in _OPEN.items()),
                 *(Route(page.path.rstrip("/"), page) for page in self.pages),
             ],
             redirect_slashes=False,

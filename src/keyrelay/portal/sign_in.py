@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
 
-from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive, Scope, Send
+from starlette.requests import Request
 
 from keyrelay.access.identity import Identity
-from keyrelay.api.answers import Answer
-from keyrelay.api.operations import Services, blamed, refusal_of, signed_in
+from keyrelay.api.answers import Answer, Header
+from keyrelay.api.operations import Services, refusal_of, signed_in
 from keyrelay.api.problems import shown
 from keyrelay.api.session_cookie import handed, session_token, taken_back
 from keyrelay.api.visits import visit_of
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, SignInRequired, TooManyAttempts
 from keyrelay.portal import guard
 from keyrelay.portal.forms import Form, read_form
-from keyrelay.portal.page import Asked, Place, Right, private, problem_page
+from keyrelay.portal.page import Asked, Place, Right
 from keyrelay.portal.rendering import Rendering, problem_of, rendered
 from keyrelay.secrets.model import SecretText
 
@@ -28,55 +26,47 @@ _LONGEST = 512
 _OWN = re.compile(r"(?!/)(?!.*//)(?!.*\.\.)[A-Za-z0-9/_.~%?=&+@,-]{1,512}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class SignInPage:
-    """The page that anybody may see."""
+async def sign_in(request: Request, services: Services) -> Answer:
+    """The page with the form, and what it sends."""
+    match request.method:
+        case "GET" | "HEAD":
+            return await sign_in_page(request, services, next_page(request.query_params.get("next", "")))
+        case "POST":
+            guard.require_own_page(request)
+            return await _with_password(request, services, await read_form(request))
+    raise MethodNotAllowed("This page does not offer that.", allowed=("GET", "POST"))
 
-    services: Services
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        visit_of(scope).route = PATH
-        try:
-            answer = await self._answer(request)
-        except KeyrelayError as error:
-            answer = await problem_page(request, self.services, error)
-        except ClientDisconnect:
-            return
-        except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
-            answer = await problem_page(request, self.services, blamed(error))
-        await answer.with_headers(*private(answer)).send(send)
+async def sign_in_page(
+    request: Request, services: Services, after: str, error: KeyrelayError | None = None, name: str = ""
+) -> Answer:
+    """The page to sign in with, and what went wrong before. ``after``: the page to go to then."""
+    rendering = Rendering(Place.of(request.scope).root, services.settings, None, "")
+    waits: tuple[Header, ...] = ()
+    if isinstance(error, TooManyAttempts):
+        remedy = f"Wait {error.retry_after} seconds, and try again."  # nobody sees a header
+        error = TooManyAttempts(error.message, retry_after=error.retry_after, remedy=remedy)
+        waits = ((b"retry-after", str(error.retry_after).encode()),)
+    answer = await rendered(
+        rendering,
+        "sign_in.html",
+        status=200 if error is None else shown(error).status,
+        problem=None if error is None else problem_of(error),
+        next=after,
+        name=name,
+        providers=await services.code_flow.offered(),
+    )
+    return answer.with_headers(*waits)
 
-    async def _answer(self, request: Request) -> Answer:
-        match request.method:
-            case "GET" | "HEAD":
-                return await self._show(request, next_page(request.query_params.get("next", "")))
-            case "POST":
-                guard.require_own_page(request)
-                return await self._sign_in(request, await read_form(request))
-        raise MethodNotAllowed("This page does not offer that.", allowed=("GET", "POST"))
 
-    async def _show(self, request: Request, after: str, error: KeyrelayError | None = None, name: str = "") -> Answer:
-        rendering = Rendering(Place.of(request.scope).root, self.services.settings, None, "")
-        return await rendered(
-            rendering,
-            "sign_in.html",
-            status=200 if error is None else shown(error).status,
-            problem=None if error is None else problem_of(error),
-            next=after,
-            name=name,
-        )
-
-    async def _sign_in(self, request: Request, form: Form) -> Answer:
-        after, name = next_page(form.raw("next")), form.text("name")[:_LONGEST]
-        try:
-            token = await begin_session(request, self.services, name, form.raw("password"))
-        except (SignInRequired, TooManyAttempts) as error:
-            self.services.refusals.note(refusal_of(request, PATH, error, name, None))
-            return await self._show(request, after, error, name)
-        await end_session(request, self.services)
-        to = Rendering(Place.of(request.scope).root, None, None, "").to(after)
-        return Answer(303, headers=((b"location", to.encode()), handed(token)))
+async def _with_password(request: Request, services: Services, form: Form) -> Answer:
+    after, name = next_page(form.raw("next")), form.text("name")[:_LONGEST]
+    try:
+        token = await begin_session(request, services, name, form.raw("password"))
+    except (SignInRequired, TooManyAttempts) as error:
+        services.refusals.note(refusal_of(request, PATH, error, name, None))
+        return await sign_in_page(request, services, after, error, name)
+    return await let_in(request, services, token, after)
 
 
 async def begin_session(request: Request, services: Services, name: str, password: str) -> SecretText:
@@ -93,6 +83,13 @@ async def identified(request: Request, services: Services, name: str, password: 
         raise SignInRequired("User name or password is not right.")
     header = b"Basic " + base64.b64encode(f"{name}:{password}".encode("utf-8", "replace"))
     return await signed_in(request, services, header, None)
+
+
+async def let_in(request: Request, services: Services, token: SecretText, after: str) -> Answer:
+    """Hand a new session over, in place of the one that the browser may have, and go to the page wanted."""
+    await end_session(request, services)
+    to = Rendering(Place.of(request.scope).root, None, None, "").to(after)
+    return Answer(303, headers=((b"location", to.encode()), handed(token)))
 
 
 def next_page(text: str) -> str:

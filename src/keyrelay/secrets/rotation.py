@@ -71,7 +71,7 @@ async def rotate(
 
 async def _reseal_batch(store: Store, keyring: Keyring) -> int:
     # The others' topics too: their changes touch the same rows, in another order.
-    async with store.change("keys", "pam", "profile") as change:
+    async with store.change("access", "keys", "pam", "profile") as change:
         rows = await change.rows(
             "SELECT id, field, destination, key_id, sealed FROM stored_secret WHERE key_id < $1 LIMIT $2",
             keyring.current,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from keyrelay import setting_values
-from keyrelay.access import identity_providers
-from keyrelay.access.discovery import signing_keys
+from keyrelay.access import endpoints, identity_providers, provider_clients
 from keyrelay.access.identity_provider import ClaimNames, IdentityProvider
 from keyrelay.access.permissions import MODIFY_SECURITY, READ_SECURITY
 from keyrelay.api.answers import Answer
@@ -20,12 +20,16 @@ from keyrelay.errors import (
 )
 from keyrelay.portal.access.outcome import done, refused
 from keyrelay.portal.page import Asked, Right
+from keyrelay.portal.provider_sign_in import redirect_uri
+from keyrelay.secrets.model import SecretText
 
 _DONE = {
     "added": "The identity provider is added. Its tokens are accepted from now on.",
     "enabled": "The tokens of the identity provider are accepted again.",
     "disabled": "The tokens of the identity provider are accepted no more.",
     "removed": "The identity provider is removed.",
+    "opened": "People sign in to the portal through it from now on.",
+    "closed": "Nobody signs in to the portal through it any more.",
 }
 _FIELDS = ("scheme", "authority", "audience", "display_name", "claims")
 _BLAMED = {NameTaken: "scheme", IdentityProviderUnusable: "authority", PermissionMissing: "scheme"}
@@ -79,7 +83,7 @@ async def _add(asked: Asked) -> Answer:
             names=_names(form.text("claims")),
         )
         if not form.has("unchecked"):
-            await signing_keys(provider.authority, asked.services.settings.ca_bundle)
+            await endpoints.look(provider, asked.services.settings.ca_bundle)
         await asked.services.identity_providers.add(provider, asked.identity)
     except KeyrelayError as error:
         return await _form(asked, error)
@@ -105,6 +109,7 @@ async def _page(asked: Asked, provider: IdentityProvider, error: KeyrelayError |
         problem=problem,
         provider=provider,
         names=provider.names.as_mapping(),
+        redirect_uri=redirect_uri(asked.request, asked.services),
         done=done(asked, _DONE),
     )
 
@@ -135,6 +140,25 @@ async def _switched(asked: Asked, switch: Callable[[str], Awaitable[IdentityProv
     return asked.see(f"access/providers/{provider.id}", done=told)
 
 
+async def _open(asked: Asked) -> Answer:
+    """People sign in to the portal through it, as this client; it is asked first whether that can work."""
+    provider, form = await _provider(asked), asked.form
+    try:
+        secret = form.raw("client_secret")
+        client = provider_clients.checked(form.text("client_id"), SecretText(secret) if secret else None)
+        if not form.has("unchecked"):
+            await endpoints.look(replace(provider, client=client), asked.services.settings.ca_bundle)
+        await asked.services.identity_providers.set_client(provider.scheme, client, asked.identity)
+    except KeyrelayError as error:
+        return await _page(asked, provider, error)
+    return asked.see(f"access/providers/{provider.id}", done="opened")
+
+
+async def _close(asked: Asked) -> Answer:
+    keeper = asked.services.identity_providers
+    return await _switched(asked, lambda scheme: keeper.set_client(scheme, None, asked.identity), "closed")
+
+
 async def _remove(asked: Asked) -> Answer:
     provider = await _provider(asked)
     try:
@@ -150,5 +174,7 @@ PAGES = {
     "/access/providers/{id}": {"GET": Right(_get, READ_SECURITY)},
     "/access/providers/{id}/enable": {"POST": Right(_enable, MODIFY_SECURITY)},
     "/access/providers/{id}/disable": {"POST": Right(_disable, MODIFY_SECURITY)},
+    "/access/providers/{id}/open": {"POST": Right(_open, MODIFY_SECURITY)},
+    "/access/providers/{id}/close": {"POST": Right(_close, MODIFY_SECURITY)},
     "/access/providers/{id}/remove": {"POST": Right(_remove, MODIFY_SECURITY)},
 }

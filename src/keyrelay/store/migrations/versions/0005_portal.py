@@ -1,4 +1,4 @@
-"""Sessions of people who have signed in to the portal, and what signing in through an identity provider needs."""
+"""Sessions of people who have signed in to the portal."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,7 +21,3 @@ def upgrade() -> None:
         sa.Column("began_at", sa.BigInteger, nullable=False),
         sa.Column("seen_at", sa.BigInteger, nullable=False, index=True),
     )
-    # The secret of the client that people sign in through, encrypted with a data key.
-    op.add_column("identity_provider", sa.Column("client_id", sa.Text))
-    op.add_column("identity_provider", sa.Column("key_id", sa.Integer))
-    op.add_column("identity_provider", sa.Column("client_secret", sa.LargeBinary))
