@@ -5,7 +5,7 @@ BIN := .venv/bin
 # uv is faster; pip does the same.
 INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo "uv pip install --quiet --python $(BIN)/python" || echo "$(BIN)/python -m pip install --quiet --disable-pip-version-check")
 
-.PHONY: setup run test check storm bench bench-read bench-send bench-outbox bench-pages lock format docs
+.PHONY: setup run test check storm bench bench-read bench-send bench-outbox bench-pages lock format docs pictures
 .DEFAULT_GOAL := run
 
 setup: .venv/ready
@@ -54,6 +54,11 @@ format: .venv/ready-dev
 
 docs: .venv/ready-dev
 	$(BIN)/python scripts/write-reference
+
+# The README's pictures, by the test that walks through the demo in a browser.
+pictures: .venv/ready-dev
+	@scripts/system-packages test
+	MAKE_PICTURES=1 $(BIN)/python -m pytest -q -n 0 tests/portal/test_demo_walk.py
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 lock:

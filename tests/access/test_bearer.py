@@ -6,17 +6,19 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import httpx2
 import pytest
 
-from bearing import PROBE, READ, ask, counted, grant, held, register, status, trusting, who
+from bearing import CHIEF, PROBE, READ, ask, counted, grant, held, register, status, trusting, who
 from complaints import without_id
 from keyrelay.access import sign_in as sign_in_module
 from keyrelay.access.bearer import Bearers
 from keyrelay.access.claims import ClaimType
 from keyrelay.access.identity_provider import ClaimNames
 from keyrelay.access.signatures import PublicKey
+from keyrelay.errors import Unsuitable
 from keyrelay.server import Served
 from live import ADMIN_PASSWORD, SMTP, V2
 from oidc_server import AUDIENCE, OidcServer
@@ -179,9 +181,10 @@ def test_the_provider_of_the_settings_works_and_cannot_be_changed(sqlite_setting
     grant(server, "Readers", READ, scheme="oidc")
     assert status(server, provider.token(groups=["Readers"])) == 200
     assert status(server, provider.token(roles=["Readers"])) == 403
-    for change in ("disable", "enable", "remove"):
-        with pytest.raises(Exception, match="comes from the settings"):
-            server.run(lambda node, change=change: getattr(node.identity_providers, change)("OIDC"))
+    keeper = server.node.identity_providers
+    for change in (keeper.disable, partial(keeper.enable, by=CHIEF), keeper.remove):
+        with pytest.raises(Unsuitable, match="comes from the settings"):
+            server.run(lambda _, change=change: change("OIDC"))
 
 
 # --- Once per token ------------------------------------------------------------------------------------------

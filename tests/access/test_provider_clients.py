@@ -87,7 +87,7 @@ def test_it_stays_while_its_provider_is_disabled_and_goes_with_it(server):
     set_client(server, client())
     server.run(lambda node: node.identity_providers.disable("entra"))
     assert not kept(server).signs_people_in
-    server.run(lambda node: node.identity_providers.enable("entra"))
+    server.run(lambda node: node.identity_providers.enable("entra", CHIEF))
     assert revealed(server, kept(server)) == SECRET
     server.run(lambda node: node.identity_providers.remove("entra"))
     assert stored_rows(server) == []

@@ -164,7 +164,7 @@ def test_signing_out_ends_one_and_everywhere_all_of_that_user(house):
 @pytest.mark.usefixtures("salted")
 def test_a_password_that_is_set_ends_them_also_when_it_is_the_same(house):
     token = house.begin()
-    house.server.run(lambda node: node.access.set_password("admin", SecretText(ADMIN_PASSWORD)))
+    house.server.run(lambda node: node.access.set_password("admin", SecretText(ADMIN_PASSWORD), CHIEF))
     assert not house.is_in(token)
 
 

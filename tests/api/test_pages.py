@@ -159,6 +159,6 @@ def test_the_documents_are_served_with_the_configured_base_path(sqlite_settings,
     assert "/Mail/API/SMTP" in httpx2.get(served.url + "/docs").text
 
 
-def test_the_start_page_leads_to_the_documents(module_server):
+def test_the_start_page_leads_to_the_portal_below_whatever_path_a_proxy_has(module_server):
     answer = httpx2.get(module_server.url + "/")
-    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+    assert (answer.status_code, answer.headers["location"]) == (307, "portal/")

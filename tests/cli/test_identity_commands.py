@@ -113,7 +113,7 @@ def test_people_sign_in_through_a_provider_as_a_client(keyrelay, provider, tmp_p
         (["--off", "--client-id=a"], "--off alone"),
         (["--client-id="], "The client id must be"),
         (["--client-id=a b"], "The client id must be"),
-        (["--client-id=a", "--client-secret-file={empty}"], "no file"),
+        (["--client-id=a", "--client-secret-file={empty}"], "needs none"),
         (["--client-id=a", "--client-secret-file={stars}"], "only a mask"),
         (["--client-id=a", "--client-secret-file=/nowhere"], "cannot be read"),
     ],

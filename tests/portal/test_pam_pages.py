@@ -366,7 +366,7 @@ def two(server) -> tuple[int, int]:
         (("/pam/read/{other}/",), {"read other"}),
         (("/system_settings/",), set()),
     ],
-    ids=str,
+    ids=lambda given: " ".join(sorted(given)) or "nothing",
 )
 def test_who_may_do_what(server, two, permissions, may):
     reads, reads_other, modifies, adds = (each in may for each in ("read", "read other", "modify", "add"))

@@ -23,6 +23,7 @@ from keyrelay.access.permissions import (
     READ_SECURITY,
     READ_SETTINGS,
 )
+from keyrelay.access.sessions import Sessions
 from keyrelay.portal.portal import ROOMS
 from live import LiveServer
 
@@ -159,7 +160,8 @@ def cookies(server) -> dict[str, str]:
     """A session of each user."""
 
     async def begin(node) -> dict[str, str]:
-        return {name: (await node._sessions.begin(name)).reveal() for name in NAMES.values()}
+        sessions = Sessions.of(node.settings, node.store, node.identity_providers)
+        return {name: (await sessions.begin(name)).reveal() for name in NAMES.values()}
 
     return {name: f"__Host-keyrelay={token}" for name, token in server.run(begin).items()}
 
