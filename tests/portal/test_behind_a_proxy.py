@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from browsing import require_well_made, window
 from live import ADMIN_PASSWORD
 
 PREFIX = "/mail/relay"
+PAGE = Path(__file__).parents[2] / "docs/portal.md"
 
 
 @pytest.fixture
@@ -53,13 +55,16 @@ http {{
   access_log off; {temporary}
   server {{
     listen 127.0.0.1:{port} ssl; ssl_certificate {directory}/proxy.pem; ssl_certificate_key {directory}/proxy.pem;
-    location {PREFIX}/ {{
-      proxy_pass http://{server}/; proxy_http_version 1.1; proxy_buffering off;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    }}
+    {advised().replace("/mail/", PREFIX + "/").replace("127.0.0.1:8080", server)}
   }}
 }}
 """
+
+
+def advised() -> str:
+    """What the page about the portal advises to tell nginx."""
+    (found,) = re.findall(r"```nginx\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return found
 
 
 def free_port() -> int:
@@ -103,6 +108,33 @@ def test_every_page_works_below_the_path_of_a_proxy(chromium, proxied):
                 assert way.startswith(proxied), way
         page.get_by_role("button", name="Sign out", exact=True).click()
         page.wait_for_url(proxied + "portal/sign-in")
+
+
+def test_forms_the_live_test_and_the_live_outbox_work_behind_the_proxy(chromium, proxied, sqlite_server, relay):
+    sink = relay()
+    with window(chromium, proxied, user=None) as page:
+        page.goto(proxied)
+        page.get_by_label("User name").fill("admin")
+        page.get_by_label("Password").fill(ADMIN_PASSWORD)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        page.get_by_role("link", name="Configure SMTP").click()
+        for label, text in {
+            "Host": "127.0.0.1",
+            "Port": str(sink.port),
+            "Sender account": "pki@example.org",
+            "Sender name": "PKI",
+        }.items():
+            page.get_by_label(label, exact=True).fill(text)
+        page.get_by_role("checkbox", name="UseSSL").uncheck()
+        page.get_by_role("button", name="Test these settings").click()
+        page.get_by_role("heading", name="It works").wait_for()
+        page.get_by_role("button", name="Save", exact=True).click()
+        page.get_by_text("Saved.").wait_for()
+        page.get_by_role("navigation").get_by_role("link", name="Outbox").click()
+        page.get_by_text("Live: what is shown here is kept up to date.").wait_for()
+        handed = sqlite_server.post("/api/v1/messages", json={"to": ["live@example.org"], "subject": "x", "text": "x"})
+        assert handed.status_code == 202
+        page.get_by_text("live@example.org").first.wait_for()
 
 
 def test_the_path_without_its_slash_leads_to_the_same_page(chromium, proxied):

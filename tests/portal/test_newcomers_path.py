@@ -42,7 +42,7 @@ class Catcher:
         await self.stack.aclose()
 
 
-def test_it_takes_six_clicks_after_signing_in(chromium, tmp_path, record_property):
+def test_it_takes_no_more_than_six_clicks_after_signing_in(chromium, tmp_path, record_property):
     catcher = Catcher(tmp_path / "tls")
     environment = {
         "KEYRELAY_DATA_DIR": str(tmp_path / "data"),
