@@ -10,6 +10,7 @@ import pytest
 
 from bearing import CHIEF, READ, grant, register
 from keyrelay.access import accounts, passwords
+from keyrelay.access.accounts import Proof
 from keyrelay.access.claims import Claim, ClaimType
 from keyrelay.access.identity_provider import Client
 from keyrelay.access.sessions import Sessions
@@ -43,7 +44,12 @@ class House:
         self.server.run(lambda node: node.identity_providers.set_client("entra", Client("portal"), CHIEF))
 
     def begin(self, name: str = "admin") -> str:
-        return self.server.run(lambda _: self.sessions.begin(name)).reveal()
+        proof = self.proof(name)
+        return self.server.run(lambda _: self.sessions.begin(proof)).reveal()
+
+    def proof(self, name: str = "admin") -> Proof:
+        """As whoever knows the password has it now."""
+        return self.server.run(lambda node: accounts.find(node.store, [name]))
 
     def begin_of_provider(self, name: str = JO) -> str:
         (provider,) = self.server.run(lambda node: node.identity_providers.all())
@@ -178,9 +184,17 @@ def test_a_user_who_was_removed_is_out_also_when_there_is_one_of_the_name_again(
     assert not house.is_in(token)
 
 
-def test_nobody_begins_one_of_a_user_who_is_not_there(house):
-    with pytest.raises(SignInRequired):
-        house.begin("nobody")
+@pytest.mark.usefixtures("salted")
+@pytest.mark.parametrize("change", ["set", "removed"])
+def test_a_password_that_is_another_when_the_session_begins_has_ended_it(house, change):
+    house.server.add_user("jo", "a password of jo", READ)
+    proof = house.proof("jo")
+    if change == "set":
+        house.server.run(lambda node: node.access.set_password("jo", SecretText("another of jo"), CHIEF))
+    else:
+        house.server.run(lambda node: node.access.remove_user("jo"))
+    token = house.server.run(lambda _: house.sessions.begin(proof)).reveal()
+    assert not house.is_in(token)
 
 
 @pytest.mark.parametrize("change", ["disable", "remove", "no client"])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from keyrelay.access import accounts, claims
+from keyrelay.access.accounts import Proof
 from keyrelay.access.claims import Claim, ClaimType
 from keyrelay.access.identity import Identity
 from keyrelay.access.identity_providers import IdentityProviderKeeper
@@ -61,12 +62,12 @@ class Sessions:
         idle, life = timedelta(minutes=settings.session_idle_minutes), timedelta(hours=settings.session_hours)
         return cls(store, providers, idle, life)
 
-    async def begin(self, name: str) -> SecretText:
-        """A session of a local user, whose password has just been found right. Gives its token."""
-        mark = await self._password_mark(name)
-        if mark is None:
-            raise SessionOver("The user was removed while the password was checked.")
-        return await self._keep(name, mark, None, None)
+    async def begin(self, proof: Proof) -> SecretText:
+        """A session of a local user, whose password has just been found right. Gives its token.
+
+        It goes with the password that was checked: another one that was set meanwhile has ended it already.
+        """
+        return await self._keep(proof.name, _mark(proof), None, None)
 
     async def begin_of_provider(self, name: str, provider: str, stated: Collection[Claim]) -> SecretText:
         """The same for somebody of whom the identity provider of that id has stated these claims."""
@@ -137,7 +138,7 @@ class Sessions:
     async def _password_mark(self, name: str) -> str | None:
         """What is another for each password that is set: its hash has a salt of its own."""
         found = await accounts.find(self._store, [name])
-        return None if found is None else hashlib.sha256(found[1].encode()).hexdigest()
+        return None if found is None else _mark(found)
 
     def _now(self) -> int:
         return int(self._clock() * _MICROSECONDS)
@@ -146,6 +147,10 @@ class Sessions:
 def form_token(token: str) -> str:
     """What forms in this session bring along."""
     return hashlib.blake2b(b"form", key=token.encode(), digest_size=24).hexdigest()
+
+
+def _mark(proof: Proof) -> str:
+    return hashlib.sha256(proof.password_hash.encode()).hexdigest()
 
 
 def _hash(token: str) -> str:
