@@ -130,6 +130,60 @@ def test_what_is_over_is_swept_away_when_another_begins(house):
     assert house.is_in(young)
 
 
+def test_of_one_name_there_are_twenty_and_the_oldest_make_room(house):
+    house.server.add_user("jo", "a password of jo", READ)
+    of_jo, proof = house.begin("jo"), house.proof()
+
+    async def begin(_) -> str:
+        return (await house.sessions.begin(proof)).reveal()
+
+    tokens = []
+    for _ in range(23):
+        tokens.append(house.server.run(begin))
+        house.now += 1
+    assert [house.is_in(token) for token in tokens] == [False] * 3 + [True] * 20
+    assert house.is_in(of_jo)
+    assert house.rows() == 21
+
+
+def test_of_those_that_begin_at_one_moment_the_last_is_in(house):
+    proof = house.proof()
+    for _ in range(25):
+        token = house.server.run(lambda _: house.sessions.begin(proof)).reveal()
+        assert house.is_in(token)
+    assert house.rows() == 20
+
+
+def test_nothing_of_a_beginning_reads_all_sessions(sqlite_server):
+    house = House(sqlite_server)
+    steps: list[str] = []
+
+    async def plans(node) -> None:
+        class Told:
+            async def run(self, statement: str, *values: Any) -> None:
+                rows = await node.store.rows(f"EXPLAIN QUERY PLAN {statement}", *values)
+                steps.extend(row[3] for row in rows)
+
+        await house.sessions._sweep(Told(), 1)
+        await house.sessions._make_room(Told(), "admin")
+
+    house.server.run(plans)
+    assert len([step for step in steps if "portal_session" in step]) >= 6
+    assert [step for step in steps if step.startswith("SCAN")] == []
+
+
+# --- What keeps them -----------------------------------------------------------------------------------------
+
+
+def test_what_a_page_asks_for_by_itself_does_not_keep_it(house):
+    token = house.begin()
+    for _ in range(6):
+        house.now += 4 * MINUTE
+        house.server.run(lambda _: house.sessions.find(token, used=False))
+    house.now += 6 * MINUTE
+    assert not house.is_in(token)
+
+
 # --- What they are -------------------------------------------------------------------------------------------
 
 

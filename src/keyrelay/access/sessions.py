@@ -27,6 +27,8 @@ from keyrelay.store.model import Change, Row, Store
 _MICROSECONDS = 1_000_000
 _TOUCHED_EVERY = 60 * _MICROSECONDS  # a click within a minute of another is not written down
 _LONGEST_TOKEN = 64
+_MOST = 20  # of one name: the oldest make room
+_SWEPT = 100  # of those that are over, or too many, go with each that begins
 _SELECT = "SELECT id, name, password_mark, provider, claims, began_at, seen_at FROM portal_session"
 
 
@@ -52,6 +54,7 @@ class Sessions:
         """``clock`` gives seconds since 1970, as all nodes tell them."""
         self._store = store
         self._clock = clock
+        self._skip_locked = store.dialect.skip_locked
         self._providers = providers
         self._idle = idle // timedelta(microseconds=1)
         self._life = life // timedelta(microseconds=1)
@@ -74,13 +77,17 @@ class Sessions:
         kept = json.dumps([(int(claim.type), claim.value, claim.scheme) for claim in stated])
         return await self._keep(name, None, provider, kept)
 
-    async def find(self, token: str) -> Session:
-        """Whose session it is. Raises SessionOver when it is none, or is over."""
+    async def find(self, token: str, *, used: bool = True) -> Session:
+        """Whose session it is. Raises SessionOver when it is none, or is over.
+
+        ``used``: it is asked for by somebody, and not by a page that has been left open, which would keep it for ever.
+        """
         row = await self._row(token)
         if row is None:
             raise SessionOver("The session has ended.")
         identity = await self._identity(row)
-        await self._touch(row)
+        if used:
+            await self._touch(row)
         return Session(identity, form_token(token))
 
     async def end(self, token: str) -> None:
@@ -97,6 +104,7 @@ class Sessions:
         token, now = secrets.token_urlsafe(32), self._now()
         async with self._store.change() as change:
             await self._sweep(change, now)
+            await self._make_room(change, name)
             await change.run(
                 "INSERT INTO portal_session (id, name, password_mark, provider, claims, began_at, seen_at)"
                 " VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -105,8 +113,18 @@ class Sessions:
         return SecretText(token)
 
     async def _sweep(self, change: Change, now: int) -> None:
-        over = "DELETE FROM portal_session WHERE seen_at < $1 OR began_at < $2"
-        await change.run(over, now - self._idle, now - self._life)
+        # One by one, so that each has an index. What another node sweeps is left to it.
+        for over, before in (("seen_at", now - self._idle), ("began_at", now - self._life)):
+            which = f"SELECT id FROM portal_session WHERE {over} < $1 LIMIT {_SWEPT}{self._skip_locked}"  # noqa: S608 - constants
+            await change.run(f"DELETE FROM portal_session WHERE id IN ({which})", before)  # noqa: S608 - as above
+
+    async def _make_room(self, change: Change, name: str) -> None:
+        newest = "SELECT began_at, id FROM portal_session WHERE name = $1 ORDER BY began_at DESC, id DESC LIMIT 1"
+        which = (
+            f"SELECT id FROM portal_session WHERE name = $1 AND (began_at, id) <= ({newest} OFFSET {_MOST - 1})"  # noqa: S608 - constants
+            f" LIMIT {_SWEPT}{self._skip_locked}"
+        )
+        await change.run(f"DELETE FROM portal_session WHERE id IN ({which})", name)  # noqa: S608 - as above
 
     async def _row(self, token: str) -> Row | None:
         if not 0 < len(token) <= _LONGEST_TOKEN:

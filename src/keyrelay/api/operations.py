@@ -28,7 +28,7 @@ from keyrelay.api.conventions import asked_version, header_of
 from keyrelay.api.doors import Doors
 from keyrelay.api.figures import Figures
 from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer, shown
-from keyrelay.api.session_cookie import session_token
+from keyrelay.api.session_cookie import by_somebody, session_token
 from keyrelay.api.visits import visit_of
 from keyrelay.audit.acting import act_as
 from keyrelay.audit.journal import Journal
@@ -262,7 +262,7 @@ async def signed_in(request: Request, services: Services, header: bytes | None, 
     Raises SignInRequired or TooManyAttempts.
     """
     if token is not None:
-        return (await counted(services.figures, services.sessions.find(token))).identity
+        return (await counted(services.figures, services.sessions.find(token, used=by_somebody(request)))).identity
     checked = services.sign_in.identify(header, address_of(request))
     return await counted(services.figures, checked, missing=header is None)
 
