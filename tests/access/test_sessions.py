@@ -10,6 +10,7 @@ import pytest
 
 from bearing import CHIEF, READ, grant, register
 from keyrelay.access import accounts, passwords
+from keyrelay.access.accounts import Proof
 from keyrelay.access.claims import Claim, ClaimType
 from keyrelay.access.identity_provider import Client
 from keyrelay.access.sessions import Sessions
@@ -43,7 +44,12 @@ class House:
         self.server.run(lambda node: node.identity_providers.set_client("entra", Client("portal"), CHIEF))
 
     def begin(self, name: str = "admin") -> str:
-        return self.server.run(lambda _: self.sessions.begin(name)).reveal()
+        proof = self.proof(name)
+        return self.server.run(lambda _: self.sessions.begin(proof)).reveal()
+
+    def proof(self, name: str = "admin") -> Proof:
+        """As whoever knows the password has it now."""
+        return self.server.run(lambda node: accounts.find(node.store, [name]))
 
     def begin_of_provider(self, name: str = JO) -> str:
         (provider,) = self.server.run(lambda node: node.identity_providers.all())
@@ -124,6 +130,60 @@ def test_what_is_over_is_swept_away_when_another_begins(house):
     assert house.is_in(young)
 
 
+def test_of_one_name_there_are_twenty_and_the_oldest_make_room(house):
+    house.server.add_user("jo", "a password of jo", READ)
+    of_jo, proof = house.begin("jo"), house.proof()
+
+    async def begin(_) -> str:
+        return (await house.sessions.begin(proof)).reveal()
+
+    tokens = []
+    for _ in range(23):
+        tokens.append(house.server.run(begin))
+        house.now += 1
+    assert [house.is_in(token) for token in tokens] == [False] * 3 + [True] * 20
+    assert house.is_in(of_jo)
+    assert house.rows() == 21
+
+
+def test_of_those_that_begin_at_one_moment_the_last_is_in(house):
+    proof = house.proof()
+    for _ in range(25):
+        token = house.server.run(lambda _: house.sessions.begin(proof)).reveal()
+        assert house.is_in(token)
+    assert house.rows() == 20
+
+
+def test_nothing_of_a_beginning_reads_all_sessions(sqlite_server):
+    house = House(sqlite_server)
+    steps: list[str] = []
+
+    async def plans(node) -> None:
+        class Told:
+            async def run(self, statement: str, *values: Any) -> None:
+                rows = await node.store.rows(f"EXPLAIN QUERY PLAN {statement}", *values)
+                steps.extend(row[3] for row in rows)
+
+        await house.sessions._sweep(Told(), 1)
+        await house.sessions._make_room(Told(), "admin")
+
+    house.server.run(plans)
+    assert len([step for step in steps if "portal_session" in step]) >= 6
+    assert [step for step in steps if step.startswith("SCAN")] == []
+
+
+# --- What keeps them -----------------------------------------------------------------------------------------
+
+
+def test_what_a_page_asks_for_by_itself_does_not_keep_it(house):
+    token = house.begin()
+    for _ in range(6):
+        house.now += 4 * MINUTE
+        house.server.run(lambda _: house.sessions.find(token, used=False))
+    house.now += 6 * MINUTE
+    assert not house.is_in(token)
+
+
 # --- What they are -------------------------------------------------------------------------------------------
 
 
@@ -178,9 +238,17 @@ def test_a_user_who_was_removed_is_out_also_when_there_is_one_of_the_name_again(
     assert not house.is_in(token)
 
 
-def test_nobody_begins_one_of_a_user_who_is_not_there(house):
-    with pytest.raises(SignInRequired):
-        house.begin("nobody")
+@pytest.mark.usefixtures("salted")
+@pytest.mark.parametrize("change", ["set", "removed"])
+def test_a_password_that_is_another_when_the_session_begins_has_ended_it(house, change):
+    house.server.add_user("jo", "a password of jo", READ)
+    proof = house.proof("jo")
+    if change == "set":
+        house.server.run(lambda node: node.access.set_password("jo", SecretText("another of jo"), CHIEF))
+    else:
+        house.server.run(lambda node: node.access.remove_user("jo"))
+    token = house.server.run(lambda _: house.sessions.begin(proof)).reveal()
+    assert not house.is_in(token)
 
 
 @pytest.mark.parametrize("change", ["disable", "remove", "no client"])

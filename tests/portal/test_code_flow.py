@@ -369,6 +369,17 @@ def test_a_wrong_client_secret_is_told_as_such_and_nobodys_guess(house, provider
     assert "Nobody shall see" not in said
 
 
+@pytest.mark.parametrize("error", ["invalid_request", "a word of its own", None])
+def test_guesses_are_slowed_down_also_where_the_provider_has_another_word_for_them(provider, visitor, error):
+    provider.answers[TOKEN] = Answer(404, b"") if error is None else refused(400, error, "words")
+    for _ in range(90):
+        answer = visitor.get(changed(visitor.leave(), code="guess"))
+        if answer.status_code == 429:
+            return
+        refused_with(answer, 502, "identity_provider_failed")
+    pytest.fail("nobody was slowed down")
+
+
 HUGE = Answer(200, b'{"id_token": "' + b"x" * 70_000 + b'"}')
 TROUBLE: dict[str, Any] = {
     "500": Answer(500, b"<html>An error with a secret</html>"),

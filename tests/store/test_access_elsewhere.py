@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from typing import Any
 
 import httpx2
 import pytest
 
+from keyrelay import server as keyrelay_server
 from keyrelay.access import accounts
 from keyrelay.access.passwords import PasswordChecker
 from keyrelay.secrets.model import SecretText
@@ -70,6 +72,51 @@ def test_a_withdrawn_password_stops_at_once_here_and_within_a_second_elsewhere(t
     until_it_is(401, there, within=1, since=began)
     if withdraw is change_password:
         assert (status(here, _NEW), status(there, _NEW)) == (200, 200)
+
+
+class Deaf:
+    """A node's store which, once ``at`` is set to its marks, hears of no later change."""
+
+    at: dict[str, int] | None = None
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    @property
+    def marks(self) -> dict[str, int]:
+        return self._store.marks if Deaf.at is None else Deaf.at
+
+    def look(self) -> None:
+        if Deaf.at is None:
+            self._store.look()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.fixture
+def _hard_of_hearing(monkeypatch) -> None:
+    monkeypatch.setattr(Deaf, "at", None)
+    sign_in = keyrelay_server.SignIn
+    monkeypatch.setattr(keyrelay_server, "SignIn", lambda store, *more: sign_in(Deaf(store), *more))
+
+
+def at_the_door(server: LiveServer, password: str) -> int:
+    form = {"name": "reader", "password": password}
+    return httpx2.post(f"{server.url}/portal/sign-in", data=form, timeout=30).status_code
+
+
+@pytest.mark.usefixtures("_hard_of_hearing")
+def test_a_withdrawn_password_begins_no_session_anywhere(monkeypatch, two_nodes):
+    """Also where nobody has heard of it yet, and requests are still answered by what is remembered."""
+    here, there = two_nodes
+    assert at_the_door(there, _OLD) == 303
+    assert status(there, _OLD) == 200
+    monkeypatch.setattr(Deaf, "at", there.node.store.marks)
+    change_password(here)
+    assert status(there, _OLD) == 200
+    assert at_the_door(there, _OLD) == 401
+    assert at_the_door(there, _NEW) == 303
 
 
 def test_a_password_changed_on_the_command_line_stops_at_once_on_servers_of_that_file(sqlite_settings, start):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from keyrelay.access.claims import LOCAL_SCHEME, ClaimType
@@ -39,6 +39,14 @@ class Account:
     name: str
     roles: tuple[str, ...]
     changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A user, and the hash of the password; whoever holds it has been found to know that password."""
+
+    name: str
+    password_hash: str = field(repr=False)
 
 
 async def any_account(change: Change) -> bool:
@@ -105,12 +113,12 @@ async def accounts(reader: Reader) -> list[Account]:
     return [Account(name, tuple(sorted(held.get(name, ()))), datetime.fromisoformat(at)) for name, at in rows]
 
 
-async def find(store: Store, names: list[str]) -> tuple[str, str] | None:
+async def find(store: Store, names: list[str]) -> Proof | None:
     """The first account of these names that exists, and its password hash."""
     for name in names:
         rows: list[Row] = list(await store.rows("SELECT name, password_hash FROM account WHERE name = $1", name))
         if rows:
-            return rows[0][0], rows[0][1]
+            return Proof(*rows[0])
     return None
 
 

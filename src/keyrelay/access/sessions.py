@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from keyrelay.access import accounts, claims
+from keyrelay.access.accounts import Proof
 from keyrelay.access.claims import Claim, ClaimType
 from keyrelay.access.identity import Identity
 from keyrelay.access.identity_providers import IdentityProviderKeeper
@@ -26,6 +27,8 @@ from keyrelay.store.model import Change, Row, Store
 _MICROSECONDS = 1_000_000
 _TOUCHED_EVERY = 60 * _MICROSECONDS  # a click within a minute of another is not written down
 _LONGEST_TOKEN = 64
+_MOST = 20  # of one name: the oldest make room
+_SWEPT = 100  # of those that are over, or too many, go with each that begins
 _SELECT = "SELECT id, name, password_mark, provider, claims, began_at, seen_at FROM portal_session"
 
 
@@ -51,6 +54,7 @@ class Sessions:
         """``clock`` gives seconds since 1970, as all nodes tell them."""
         self._store = store
         self._clock = clock
+        self._skip_locked = store.dialect.skip_locked
         self._providers = providers
         self._idle = idle // timedelta(microseconds=1)
         self._life = life // timedelta(microseconds=1)
@@ -61,25 +65,29 @@ class Sessions:
         idle, life = timedelta(minutes=settings.session_idle_minutes), timedelta(hours=settings.session_hours)
         return cls(store, providers, idle, life)
 
-    async def begin(self, name: str) -> SecretText:
-        """A session of a local user, whose password has just been found right. Gives its token."""
-        mark = await self._password_mark(name)
-        if mark is None:
-            raise SessionOver("The user was removed while the password was checked.")
-        return await self._keep(name, mark, None, None)
+    async def begin(self, proof: Proof) -> SecretText:
+        """A session of a local user, whose password has just been found right. Gives its token.
+
+        It goes with the password that was checked: another one that was set meanwhile has ended it already.
+        """
+        return await self._keep(proof.name, _mark(proof), None, None)
 
     async def begin_of_provider(self, name: str, provider: str, stated: Collection[Claim]) -> SecretText:
         """The same for somebody of whom the identity provider of that id has stated these claims."""
         kept = json.dumps([(int(claim.type), claim.value, claim.scheme) for claim in stated])
         return await self._keep(name, None, provider, kept)
 
-    async def find(self, token: str) -> Session:
-        """Whose session it is. Raises SessionOver when it is none, or is over."""
+    async def find(self, token: str, *, used: bool = True) -> Session:
+        """Whose session it is. Raises SessionOver when it is none, or is over.
+
+        ``used``: it is asked for by somebody, and not by a page that has been left open, which would keep it for ever.
+        """
         row = await self._row(token)
         if row is None:
             raise SessionOver("The session has ended.")
         identity = await self._identity(row)
-        await self._touch(row)
+        if used:
+            await self._touch(row)
         return Session(identity, form_token(token))
 
     async def end(self, token: str) -> None:
@@ -96,6 +104,7 @@ class Sessions:
         token, now = secrets.token_urlsafe(32), self._now()
         async with self._store.change() as change:
             await self._sweep(change, now)
+            await self._make_room(change, name)
             await change.run(
                 "INSERT INTO portal_session (id, name, password_mark, provider, claims, began_at, seen_at)"
                 " VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -104,8 +113,18 @@ class Sessions:
         return SecretText(token)
 
     async def _sweep(self, change: Change, now: int) -> None:
-        over = "DELETE FROM portal_session WHERE seen_at < $1 OR began_at < $2"
-        await change.run(over, now - self._idle, now - self._life)
+        # One by one, so that each has an index. What another node sweeps is left to it.
+        for over, before in (("seen_at", now - self._idle), ("began_at", now - self._life)):
+            which = f"SELECT id FROM portal_session WHERE {over} < $1 LIMIT {_SWEPT}{self._skip_locked}"  # noqa: S608 - constants
+            await change.run(f"DELETE FROM portal_session WHERE id IN ({which})", before)  # noqa: S608 - as above
+
+    async def _make_room(self, change: Change, name: str) -> None:
+        newest = "SELECT began_at, id FROM portal_session WHERE name = $1 ORDER BY began_at DESC, id DESC LIMIT 1"
+        which = (
+            f"SELECT id FROM portal_session WHERE name = $1 AND (began_at, id) <= ({newest} OFFSET {_MOST - 1})"  # noqa: S608 - constants
+            f" LIMIT {_SWEPT}{self._skip_locked}"
+        )
+        await change.run(f"DELETE FROM portal_session WHERE id IN ({which})", name)  # noqa: S608 - as above
 
     async def _row(self, token: str) -> Row | None:
         if not 0 < len(token) <= _LONGEST_TOKEN:
@@ -137,7 +156,7 @@ class Sessions:
     async def _password_mark(self, name: str) -> str | None:
         """What is another for each password that is set: its hash has a salt of its own."""
         found = await accounts.find(self._store, [name])
-        return None if found is None else hashlib.sha256(found[1].encode()).hexdigest()
+        return None if found is None else _mark(found)
 
     def _now(self) -> int:
         return int(self._clock() * _MICROSECONDS)
@@ -146,6 +165,10 @@ class Sessions:
 def form_token(token: str) -> str:
     """What forms in this session bring along."""
     return hashlib.blake2b(b"form", key=token.encode(), digest_size=24).hexdigest()
+
+
+def _mark(proof: Proof) -> str:
+    return hashlib.sha256(proof.password_hash.encode()).hexdigest()
 
 
 def _hash(token: str) -> str:

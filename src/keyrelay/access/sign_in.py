@@ -13,9 +13,10 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 from keyrelay.access import accounts
+from keyrelay.access.accounts import Proof
 from keyrelay.access.admission import Admission, TokenRefused
 from keyrelay.access.bearer import Bearers
 from keyrelay.access.identity import Credentials, Identity, basic_credentials
@@ -29,7 +30,8 @@ _REMEMBERED = 4096
 _WAITING = 512
 _TRIES = 3  # when access changes while a token is looked at
 
-_Check = Callable[[], Coroutine[Any, Any, Identity]]
+_Result = TypeVar("_Result")
+_Check = Callable[[], Coroutine[Any, Any, _Result]]
 
 _logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class SignIn:
         # own: some of them wait for an identity provider.
         self._under_way: dict[bytes, asyncio.Task[Identity]] = {}
         self._tokens_under_way: dict[bytes, asyncio.Task[Identity]] = {}
+        self._proofs_under_way: dict[bytes, asyncio.Task[Proof]] = {}
 
     def remembered(self, header: bytes) -> Identity | None:
         """The identity of a header that was checked before, if nothing about access has changed since.
@@ -77,7 +80,7 @@ class SignIn:
         if (identity := self.remembered(header)) is not None:
             return identity
         if (credentials := basic_credentials(header)) is not None:
-            check: _Check = lambda: self._check(header, credentials, address)  # noqa: E731 - one of two
+            check: _Check[Identity] = lambda: self._check(header, credentials, address)  # noqa: E731 - one of two
             return await self._shared(self._under_way, header, address, check)
         if (token := bearer_token(header)) is not None:
             return await self._shared(
@@ -85,9 +88,22 @@ class SignIn:
             )
         raise SignInRequired("The Authorization header is not one that keyrelay understands.")
 
+    async def prove(self, header: bytes, address: str) -> Proof:
+        """The user whose password a Basic header has, and the hash that is kept of it. Nothing remembered answers.
+
+        What outlives the request is to begin so: on other nodes, a changed password is remembered for a moment.
+        Raises SignInRequired or TooManyAttempts.
+        """
+        credentials = basic_credentials(header)
+        if credentials is None:
+            raise SignInRequired("User name or password is not right.")
+        self._store.look()
+        check: _Check[Proof] = lambda: self._proven(credentials, address)  # noqa: E731 - as above
+        return await self._shared(self._proofs_under_way, header, address, check)
+
     async def _shared(
-        self, under_way: dict[bytes, asyncio.Task[Identity]], header: bytes, address: str, check: _Check
-    ) -> Identity:
+        self, under_way: dict[bytes, asyncio.Task[_Result]], header: bytes, address: str, check: _Check[_Result]
+    ) -> _Result:
         # With the mark, because a check that began before access changed may still find the old password right.
         origin = f"{self._mark} {address} ".encode()
         key = blake2b(origin + header, key=self._key, digest_size=16).digest()
@@ -101,31 +117,35 @@ class SignIn:
         return await asyncio.shield(task)
 
     async def _check(self, header: bytes, credentials: Credentials, address: str) -> Identity:
-        names = credentials.accounts()
-        # By the shortest spelling: whether an account exists must not show in whose allowance is used up.
-        user = names[-1][:128]
-        # One after the other, so that none of many that arrive together is tried before the others were counted.
-        async with self._turn:
-            mark = self._store.marks["access"]
-            attempt = await self._throttle.attempt(address, user)
-            # Nothing is counted yet: a database that is away is nobody's guess.
-            found = await accounts.find(self._store, names)
-            right = await self._passwords.matches(credentials.password.reveal(), found[1] if found else None)
-            if found is None or not right:
-                _logger.warning("sign-in failed", extra={"facts": {"user": user, "address": address}})
-                await self._throttle.failed(attempt)
-                raise SignInRequired("User name or password is not right.")
-            await self._throttle.succeeded(attempt)
+        mark = self._store.marks["access"]
+        found = await self._proven(credentials, address)
         self._store.look()
         # Roles may change at any time; only another password makes this check worth nothing.
-        if mark != self._store.marks["access"] and await accounts.find(self._store, names) != found:
+        if mark != self._store.marks["access"] and await accounts.find(self._store, credentials.accounts()) != found:
             raise SignInRequired("Accounts were changed while the password was checked.", remedy="Try again.")
-        identity = await accounts.identity(self._store, found[0])
+        identity = await accounts.identity(self._store, found.name)
         if mark == self._mark == self._store.marks["access"]:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
             self._remembered[blake2b(header, key=self._key, digest_size=16).digest()] = identity
         return identity
+
+    async def _proven(self, credentials: Credentials, address: str) -> Proof:
+        names = credentials.accounts()
+        # By the shortest spelling: whether an account exists must not show in whose allowance is used up.
+        user = names[-1][:128]
+        # One after the other, so that none of many that arrive together is tried before the others were counted.
+        async with self._turn:
+            attempt = await self._throttle.attempt(address, user)
+            # Nothing is counted yet: a database that is away is nobody's guess.
+            found = await accounts.find(self._store, names)
+            right = await self._passwords.matches(credentials.password.reveal(), found.password_hash if found else None)
+            if found is None or not right:
+                _logger.warning("sign-in failed", extra={"facts": {"user": user, "address": address}})
+                await self._throttle.failed(attempt)
+                raise SignInRequired("User name or password is not right.")
+            await self._throttle.succeeded(attempt)
+        return found
 
     async def _check_token(self, header: bytes, token: str, address: str) -> Identity:
         for _ in range(_TRIES):

@@ -28,7 +28,7 @@ from keyrelay.api.conventions import asked_version, header_of
 from keyrelay.api.doors import Doors
 from keyrelay.api.figures import Figures
 from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer, shown
-from keyrelay.api.session_cookie import session_token
+from keyrelay.api.session_cookie import by_somebody, session_token
 from keyrelay.api.visits import visit_of
 from keyrelay.audit.acting import act_as
 from keyrelay.audit.journal import Journal
@@ -261,18 +261,21 @@ async def signed_in(request: Request, services: Services, header: bytes | None, 
 
     Raises SignInRequired or TooManyAttempts.
     """
-    figures = services.figures
+    if token is not None:
+        return (await counted(services.figures, services.sessions.find(token, used=by_somebody(request)))).identity
+    checked = services.sign_in.identify(header, address_of(request))
+    return await counted(services.figures, checked, missing=header is None)
+
+
+async def counted(figures: Figures, check: Awaitable[Result], *, missing: bool = False) -> Result:
+    """What a sign-in comes to, which is counted. ``missing``: nothing was sent to sign in with."""
     try:
-        if token is not None:
-            identity = (await services.sessions.find(token)).identity
-        else:
-            identity = await services.sign_in.identify(header, address_of(request))
+        result = await check
     except KeyrelayError as problem:
-        missing = header is None and token is None
         figures.sign_ins["missing" if missing else _UNSIGNED.get(shown(problem).status, "undecided")] += 1
         raise
     figures.sign_ins["accepted"] += 1
-    return identity
+    return result
 
 
 def admit(identity: Identity, operation: Operation, place: Mapping[str, str]) -> None:

@@ -30,6 +30,11 @@ def cookie_of(request: Request, wanted: str) -> str | None:
     return found[0] if len(found) == 1 and found[0] else None
 
 
+def by_somebody(request: Request) -> bool:
+    """Whether a request may be one that somebody makes; False for those of a page's scripts (Fetch Metadata)."""
+    return request.headers.get("sec-fetch-dest") != "empty"
+
+
 def handed(token: SecretText) -> Header:
     """The header that hands a token over. It ends with the browser; when it ends otherwise, the store knows."""
     return b"set-cookie", f"{NAME}={token.reveal()}; {_ATTRIBUTES}".encode()

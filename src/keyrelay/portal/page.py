@@ -15,7 +15,7 @@ from keyrelay.api.answers import Answer, Header
 from keyrelay.api.operations import Call, Operation, Services, admit, blamed, refusal_of
 from keyrelay.api.outbox_desk import OutboxDesk
 from keyrelay.api.problems import is_our_fault, shown
-from keyrelay.api.session_cookie import session_token
+from keyrelay.api.session_cookie import by_somebody, session_token
 from keyrelay.api.visits import visit_of
 from keyrelay.audit.acting import act_as
 from keyrelay.audit.model import Actor
@@ -60,9 +60,14 @@ class Place:
     @classmethod
     def of(cls, scope: Scope) -> Place:
         # By the path as it was sent, because a browser counts every slash of it.
-        path: bytes = scope.get("raw_path") or scope["path"].encode()
-        below = path.partition(b"?")[0].lower().partition(b"/portal/")[2]
+        below = sent_path(scope).partition(b"?")[0].lower().partition(b"/portal/")[2]
         return cls("../" * below.count(b"/") or "./")
+
+
+def sent_path(scope: Scope) -> bytes:
+    """The path as it was sent, which not every ASGI server tells."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ class Page:
         if token is None:
             return None
         try:
-            return await self.services.sessions.find(token)
+            return await self.services.sessions.find(token, used=by_somebody(request))
         except SignInRequired:
             return None
 

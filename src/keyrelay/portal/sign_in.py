@@ -7,9 +7,9 @@ import re
 
 from starlette.requests import Request
 
-from keyrelay.access.identity import Identity
+from keyrelay.access.accounts import Proof
 from keyrelay.api.answers import Answer, Header
-from keyrelay.api.operations import Services, refusal_of, signed_in
+from keyrelay.api.operations import Services, address_of, counted, refusal_of
 from keyrelay.api.problems import shown
 from keyrelay.api.session_cookie import handed, session_token, taken_back
 from keyrelay.api.visits import visit_of
@@ -22,8 +22,8 @@ from keyrelay.secrets.model import SecretText
 
 PATH = "/portal/sign-in"
 _LONGEST = 512
-# A page of ours, below /portal/: no scheme, no host, and no way up.
-_OWN = re.compile(r"(?!/)(?!.*//)(?!.*\.\.)[A-Za-z0-9/_.~%?=&+@,-]{1,512}", re.ASCII)
+# A page of ours, below /portal/: no scheme, no host, and no way up, which a browser also finds in escaped dots.
+_OWN = re.compile(r"(?!/)(?!.*//)(?!.*\.\.)(?!.*%(?:2[EeFf]|5[Cc]))[A-Za-z0-9/_.~%?=&+@,-]{1,512}", re.ASCII)
 
 
 async def sign_in(request: Request, services: Services) -> Answer:
@@ -71,18 +71,17 @@ async def _with_password(request: Request, services: Services, form: Form) -> An
 
 async def begin_session(request: Request, services: Services, name: str, password: str) -> SecretText:
     """The token of a new session of whoever knows the password. Raises SignInRequired or TooManyAttempts."""
-    token = await services.sessions.begin((await identified(request, services, name, password)).name)
-    # A password that was changed before the session began would otherwise have begun one.
-    visit_of(request.scope).user = (await identified(request, services, name, password)).name
-    return token
+    proof = await proven(request, services, name, password)
+    visit_of(request.scope).user = proof.name
+    return await services.sessions.begin(proof)
 
 
-async def identified(request: Request, services: Services, name: str, password: str) -> Identity:
+async def proven(request: Request, services: Services, name: str, password: str) -> Proof:
     """Whose name and password these are. Raises SignInRequired or TooManyAttempts."""
     if not name or ":" in name:
         raise SignInRequired("User name or password is not right.")
     header = b"Basic " + base64.b64encode(f"{name}:{password}".encode("utf-8", "replace"))
-    return await signed_in(request, services, header, None)
+    return await counted(services.figures, services.sign_in.prove(header, address_of(request)))
 
 
 async def let_in(request: Request, services: Services, token: SecretText, after: str) -> Answer:

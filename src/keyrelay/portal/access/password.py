@@ -15,7 +15,7 @@ from keyrelay.errors import (
 )
 from keyrelay.portal.access.outcome import done, refused
 from keyrelay.portal.page import Asked, Right
-from keyrelay.portal.sign_in import begin_session, identified
+from keyrelay.portal.sign_in import begin_session, proven
 from keyrelay.secrets.model import SecretText
 
 _DONE = {"changed": "Your password is changed. Every other session of yours has ended."}
@@ -57,7 +57,7 @@ async def _require_current(asked: Asked) -> None:
     """Raise SignInRequired when it is not this user's password, or TooManyAttempts."""
     name, current = asked.identity.name, asked.form.raw("current")
     try:
-        right = (await identified(asked.request, asked.services, name, current)).name == name
+        right = (await proven(asked.request, asked.services, name, current)).name == name
     except SignInRequired:
         right = False
     if not right:

@@ -18,6 +18,6 @@ def upgrade() -> None:
         sa.Column("password_mark", sa.Text),
         sa.Column("provider", sa.Text),
         sa.Column("claims", sa.Text),
-        sa.Column("began_at", sa.BigInteger, nullable=False),
+        sa.Column("began_at", sa.BigInteger, nullable=False, index=True),
         sa.Column("seen_at", sa.BigInteger, nullable=False, index=True),
     )
