@@ -16,6 +16,7 @@ from keyrelay.secrets.model import SecretText
 _SECONDS = 10.0
 _LONGEST = 64 * 1024  # octets of an answer
 _OK = 200
+_OF_THE_CALLER = range(400, 500)
 # What the errors of RFC 6749 section 5.2 mean here. Known words are no secret; others are not repeated.
 _ABOUT_US = {
     "invalid_client": "it does not know keyrelay's client id, or the client secret is wrong or has expired",
@@ -31,11 +32,15 @@ class CodeRefused(Exception):
 
 
 class NoIdToken(Exception):
-    """There is no ID token, and it is not the code's fault. ``why`` is the end of a sentence about the provider."""
+    """There is no ID token. ``why`` is the end of a sentence about the provider.
 
-    def __init__(self, why: str) -> None:
+    ``may_be_a_guess``: the provider refuses the request, and does not say that it is for something other than the code.
+    """
+
+    def __init__(self, why: str, *, may_be_a_guess: bool = False) -> None:
         super().__init__(why)
         self.why = why
+        self.may_be_a_guess = may_be_a_guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,10 @@ async def redeem(asked: Redemption, endpoints: Endpoints, context: ssl.SSLContex
         if error == "invalid_grant":
             raise CodeRefused
         known = _ABOUT_US.get(error) if isinstance(error, str) else None
-        raise NoIdToken(known or f"its token endpoint answers {answer.status}")
+        raise NoIdToken(
+            known or f"its token endpoint answers {answer.status}",
+            may_be_a_guess=answer.status in _OF_THE_CALLER and (known is None or error == "invalid_request"),
+        )
     token = members.get("id_token")
     if not isinstance(token, str) or not token:
         raise NoIdToken("its token endpoint gave no ID token")

@@ -138,6 +138,10 @@ class CodeFlow:
         attempt = await self.throttle.attempt(address)
         try:
             return await self._take_in(provider, endpoints, trip, code, redirect_uri)
+        except NoIdToken as problem:
+            if problem.may_be_a_guess:
+                await self.throttle.failed(attempt)
+            raise _failed(provider, problem.why) from None
         except (CodeRefused, TokenRefused) as refused:
             reason = refused.reason if isinstance(refused, TokenRefused) else "code"
             _log(provider, address, reason)
@@ -152,7 +156,7 @@ class CodeFlow:
         client = _client(provider)
         secret = await self._secret(provider)
         asked = Redemption(client.id, secret, code, trip.verifier, redirect_uri)
-        text = await self._redeem(provider, asked, endpoints)
+        text = await self._redeem(asked, endpoints)
         said = await id_token.verified(text, provider, client.id, trip.nonce, self.key_sets)
         name = token_claims.name_of(said, provider)
         held = token_claims.stated(said, provider, name)
@@ -160,14 +164,12 @@ class CodeFlow:
         full = f"{provider.scheme}:{name}"
         return Welcome(full, await self.sessions.begin_of_provider(full, provider.id, held))
 
-    async def _redeem(self, provider: IdentityProvider, asked: Redemption, endpoints: Endpoints) -> str:
+    async def _redeem(self, asked: Redemption, endpoints: Endpoints) -> str:
         if self._redeeming >= _MOST_AT_ONCE:
             raise TooManyAttempts("Too many sign-ins are waiting to be checked.", retry_after=2)
         self._redeeming += 1
         try:
             return await code_exchange.redeem(asked, endpoints, self.trust())
-        except NoIdToken as problem:
-            raise _failed(provider, problem.why) from None
         finally:
             self._redeeming -= 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
@@ -12,6 +13,8 @@ from keyrelay.errors import MalformedBody, UnsupportedMediaType
 
 FORM_TOKEN = "form_token"  # noqa: S105 - the name of a field
 _MOST_FIELDS = 1000
+# No browser's field takes them, and PostgreSQL keeps no text with a NUL.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -46,4 +49,7 @@ async def read_form(request: Request) -> Form:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError:  # UnicodeError among them
         raise MalformedBody("The form is not one that a browser sends.") from None
-    return Form(tuple((name, value.replace("\r\n", "\n")) for name, value in pairs))
+    form = Form(tuple((name, value.replace("\r\n", "\n")) for name, value in pairs))
+    if any(_CONTROL.search(text) for pair in form.pairs for text in pair):
+        raise MalformedBody("The form has characters in it that nobody can see.", remedy="Type the text anew.")
+    return form

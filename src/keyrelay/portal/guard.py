@@ -26,5 +26,12 @@ def require_own_page(request: Request) -> None:
             raise FormNotOurs("Another site's page has sent this form.")
         return
     origin, host = request.headers.get("origin"), request.headers.get("host")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _host_of(origin) != host:
         raise FormNotOurs("Another site's page has sent this form.")
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # such as of a bracket that is never closed
+        return ""

@@ -60,9 +60,14 @@ class Place:
     @classmethod
     def of(cls, scope: Scope) -> Place:
         # By the path as it was sent, because a browser counts every slash of it.
-        path: bytes = scope.get("raw_path") or scope["path"].encode()
-        below = path.partition(b"?")[0].lower().partition(b"/portal/")[2]
+        below = sent_path(scope).partition(b"?")[0].lower().partition(b"/portal/")[2]
         return cls("../" * below.count(b"/") or "./")
+
+
+def sent_path(scope: Scope) -> bytes:
+    """The path as it was sent, which not every ASGI server tells."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from keyrelay.portal import (
 from keyrelay.portal.access import pages as access
 from keyrelay.portal.assets import asset
 from keyrelay.portal.open_page import OpenPage
-from keyrelay.portal.page import Page, Right, private, problem_page
+from keyrelay.portal.page import Page, Right, private, problem_page, sent_path
 
 PATH = "/portal"
 
@@ -76,7 +76,7 @@ class Portal:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["raw_path"].lower().endswith(PATH.encode()):
+        if sent_path(scope).lower().endswith(PATH.encode()):
             # The same page with a slash, below which its links lead; relative, because of a proxy's prefix.
             await Answer(307, headers=((b"location", b"portal/"),)).send(send)
             return

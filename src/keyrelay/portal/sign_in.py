@@ -22,8 +22,8 @@ from keyrelay.secrets.model import SecretText
 
 PATH = "/portal/sign-in"
 _LONGEST = 512
-# A page of ours, below /portal/: no scheme, no host, and no way up.
-_OWN = re.compile(r"(?!/)(?!.*//)(?!.*\.\.)[A-Za-z0-9/_.~%?=&+@,-]{1,512}", re.ASCII)
+# A page of ours, below /portal/: no scheme, no host, and no way up, which a browser also finds in escaped dots.
+_OWN = re.compile(r"(?!/)(?!.*//)(?!.*\.\.)(?!.*%(?:2[EeFf]|5[Cc]))[A-Za-z0-9/_.~%?=&+@,-]{1,512}", re.ASCII)
 
 
 async def sign_in(request: Request, services: Services) -> Answer:

@@ -32,9 +32,10 @@ def lines(values: Mapping[str, Any], *, user: str, url: str, tag: str) -> Lines:
     }
     # Nothing in JSON can be a line END of its own: what is inside a text stands in quotes.
     body = json.dumps(document, ensure_ascii=False, indent=2) + "\nEND"
+    unchanged = shlex.quote(f'if-match: "{tag}"')
     curl = (
         f"curl -u {shlex.quote(user)} -X PATCH {shlex.quote(url.rstrip('/') + '/api/v1/profile')} \\\n"
-        f"  -H 'content-type: application/json' -H 'if-match: \"{tag}\"' --data-binary @- <<'END'\n{body}"
+        f"  -H 'content-type: application/json' -H {unchanged} --data-binary @- <<'END'\n{body}"
     )
     return Lines(f"keyrelay smtp set - <<'END'\n{body}", curl)
 

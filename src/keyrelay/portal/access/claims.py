@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from keyrelay.access.permissions import MODIFY_SECURITY, READ_SECURITY
 from keyrelay.access.role_changes import giving, giving_no_more
 from keyrelay.access.role_claims import TYPE_NAMES, RoleClaim
 from keyrelay.access.role_rules import ClaimDraft, checked_claim, checked_description
+from keyrelay.access.roles import Role
 from keyrelay.api.answers import Answer
 from keyrelay.errors import KeyrelayError, NameTaken
 from keyrelay.portal.access.listing import found, numbered
@@ -24,18 +27,24 @@ _NAMES = {"claim_type": "Type", "claim_value": "Value", "scheme": "Said by"}
 
 async def _list(asked: Asked) -> Answer:
     roles = await asked.services.access.roles()
-    given = {
-        claim.id: [role.name for role in roles if any(each.id == claim.id for each in role.claims)]
-        for claim in await asked.services.access.claims()
-    }
-    claims = found(asked, await asked.services.access.claims(), lambda each: f"{each.text} {each.description}")
+    every = await asked.services.access.claims()
+    claims = found(asked, every, lambda each: f"{each.text} {each.description}")
     return await asked.show(
         "access_claims.html",
         claims=claims,
-        given=given,
+        given=_given(every, roles),
         types=TYPE_NAMES,
         done=done(asked, _DONE),
     )
+
+
+def _given(claims: Iterable[RoleClaim], roles: Iterable[Role]) -> dict[int, list[str]]:
+    """By the number of each claim, the names of the roles that it gives."""
+    given: dict[int, list[str]] = {claim.id: [] for claim in claims}
+    for role in roles:
+        for claim in role.claims:
+            given.setdefault(claim.id, []).append(role.name)
+    return given
 
 
 async def _new(asked: Asked) -> Answer:
@@ -74,6 +83,7 @@ async def _page(asked: Asked, claim: RoleClaim, error: KeyrelayError | None = No
     status, problem = (200, None) if error is None else refused(asked, error, None, _NAMES)
     roles = await asked.services.access.roles()
     given = [role for role in roles if any(each.id == claim.id for each in role.claims)]
+    held = {role.id for role in given}
     typed = asked.form.text("description") if asked.form.has("description") else claim.description
     return await asked.show(
         "access_claim.html",
@@ -83,7 +93,7 @@ async def _page(asked: Asked, claim: RoleClaim, error: KeyrelayError | None = No
         kind=TYPE_NAMES[claim.claim.type],
         description=typed,
         given=given,
-        others=[role for role in roles if role not in given],
+        others=[role for role in roles if role.id not in held],
         done=done(asked, _DONE),
     )
 
