@@ -1,4 +1,4 @@
-"""How requests are read (api/conventions.py): the smallest pieces, one by one."""
+"""How requests are read (api/conventions.py, api/preconditions.py): the smallest pieces, one by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyrelay.api.conventions import Fields, Pairs, asked_version, entity_tag, match, none_match, parse_object
+from keyrelay.api.conventions import Fields, Pairs, asked_version, parse_object
+from keyrelay.api.preconditions import entity_tag, match, none_match
 from keyrelay.errors import MalformedBody, UnknownVersion
 from keyrelay.profile.model import RequestHeader
 from keyrelay.secrets.model import FromPam, SecretText

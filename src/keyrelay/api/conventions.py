@@ -1,4 +1,4 @@
-"""How requests are read: bodies, keys in any case, digits in strings, versions, entity tags (contract 1 and D21)."""
+"""How requests are read: bodies, keys in any case, digits in strings, versions (contract 1 and D21)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ _JSON = re.compile(r"(text/json|application/([\w.!#$&^-]+\+)?json)", re.ASCII)
 _UTF8 = re.compile(r'charset\s*=\s*"?(utf-?8|us-ascii)"?\s*(;|$)')
 _INT32 = 2**31
 _VERSIONS = {"1": 1, "1.0": 1, "2": 2, "2.0": 2}
-_QUOTED = re.compile(r'(W/)?"([^"]*)"')
 
 
 class Pairs(tuple[tuple[str, Any], ...]):
@@ -383,23 +382,3 @@ def asked_version(given: Iterable[str], offered: Iterable[int]) -> int:
         names = " and ".join(f"{number}.0" for number in offered)
         raise UnknownVersion(f"This operation has version {names}; x-keyfactor-api-version asks for another.")
     return version
-
-
-def entity_tag(tag: str, variant: str) -> str:
-    """The strong entity tag (RFC 9110 section 8.8.3) of one representation of a revision."""
-    return f'"{tag}{variant}"'
-
-
-def none_match(header: str | None, current: str) -> bool:
-    """Whether If-None-Match says that the caller has this representation already (RFC 9110 section 13.1.2)."""
-    return header is not None and (
-        header.strip() == "*" or current.strip('"') in {tag for _, tag in _QUOTED.findall(header)}
-    )
-
-
-def match(header: str | None, tag: str) -> bool:
-    """Whether If-Match allows a change of this revision (RFC 9110 section 13.1.1); any representation of it will do."""
-    if header is None or header.strip() == "*":
-        return True
-    strong = {text for weak, text in _QUOTED.findall(header) if not weak}
-    return bool(strong & {tag, f"{tag}-v1", f"{tag}-v2"})

@@ -10,9 +10,10 @@ from typing import Any, get_args
 
 from keyrelay.access.permissions import MODIFY_SETTINGS, READ_SETTINGS
 from keyrelay.api.answers import JSON, Answer
-from keyrelay.api.conventions import Fields, Pairs, entity_tag, match, none_match, read_fields
+from keyrelay.api.conventions import Fields, Pairs, read_fields
 from keyrelay.api.drafts import DraftFor, maker, rework
 from keyrelay.api.operations import Call, Operation, Resource, Services, Style
+from keyrelay.api.preconditions import entity_tag, match, none_match
 from keyrelay.errors import BadInput, Violation
 from keyrelay.profile import patch as profile_patch
 from keyrelay.profile.document import differences

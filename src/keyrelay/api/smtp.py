@@ -9,7 +9,7 @@ import msgspec
 from keyrelay.access.permissions import MODIFY_SETTINGS, READ_SETTINGS
 from keyrelay.api import wire_v1, wire_v2
 from keyrelay.api.answers import JSON, Answer
-from keyrelay.api.conventions import entity_tag, match, none_match, read_fields
+from keyrelay.api.conventions import read_fields
 from keyrelay.api.drafts import checker
 from keyrelay.api.operations import (
     Call,
@@ -21,6 +21,7 @@ from keyrelay.api.operations import (
     address_of,
     while_the_caller_waits,
 )
+from keyrelay.api.preconditions import entity_tag, match, none_match
 from keyrelay.errors import TestFailed, Violation
 from keyrelay.profile.keeper import Snapshot
 from keyrelay.profile.model import SmtpProfile

@@ -72,16 +72,22 @@ def sent_path(scope: Scope) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """What somebody needs who asks a page for something, and what does it. See ``Operation``."""
+    """What somebody needs who asks a page for something, and what does it. See ``Operation``.
+
+    ``shows``: the permission for what the answer shows, where ``permission`` is not enough for that.
+    """
 
     handler: Handler
     permission: str | None
     in_part: bool = False
     roleless: bool = False
+    shows: str | None = None
 
     @property
-    def operation(self) -> Operation:
-        return Operation({}, self.permission, in_part=self.in_part, roleless=self.roleless)
+    def operations(self) -> tuple[Operation, ...]:
+        """Each of them has to be open to whoever asks."""
+        own = Operation({}, self.permission, in_part=self.in_part, roleless=self.roleless)
+        return (own,) if self.shows is None else (own, Operation({}, self.shows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,8 @@ class Page:
             return to_sign_in(request)
         visit = visit_of(request.scope)
         visit.user = session.identity.name
-        admit(session.identity, right.operation, request.path_params)
+        for operation in self.needed(method):
+            admit(session.identity, operation, request.path_params)
         form = Form()
         if method != "GET":
             form = await read_form(request)
@@ -138,6 +145,12 @@ class Page:
         return await right.handler(
             Asked(request, session.identity, self.services, session, form, self.desk, Place.of(request.scope))
         )
+
+    def needed(self, method: str) -> tuple[Operation, ...]:
+        """What has to be open to whoever asks; for an action the page too, which a refused one shows again."""
+        right = self.rights[method]
+        page = () if method == "GET" or "GET" not in self.rights else self.rights["GET"].operations
+        return *right.operations, *page
 
     async def _problem(self, request: Request, error: KeyrelayError, session: Session | None) -> Answer:
         identity = None if session is None else session.identity

@@ -228,5 +228,5 @@ PAGES = {
     "/pam/{id}": {"GET": Right(_show, _READ_ONE)},
     "/pam/{id}/try": {"POST": Right(_try, _READ_ONE)},
     "/pam/{id}/change": {"GET": Right(_begin_change, _MODIFY_ONE), "POST": Right(_change, _MODIFY_ONE)},
-    "/pam/{id}/remove": {"POST": Right(_remove, _MODIFY_ONE)},
+    "/pam/{id}/remove": {"POST": Right(_remove, _MODIFY_ONE, shows=_READ_ONE)},
 }

@@ -124,5 +124,5 @@ def _told(asked: Asked, error: KeyrelayError | None) -> dict[str, Any]:
 PAGES = {
     "/pam/{id}/entries": {"GET": Right(_list, _READ_ONE), "POST": Right(_add, _MODIFY_ONE)},
     "/pam/{id}/entry": {"GET": Right(_show, _READ_ONE), "POST": Right(_change, _MODIFY_ONE)},
-    "/pam/{id}/entry/remove": {"POST": Right(_remove, _MODIFY_ONE)},
+    "/pam/{id}/entry/remove": {"POST": Right(_remove, _MODIFY_ONE, shows=_READ_ONE)},
 }

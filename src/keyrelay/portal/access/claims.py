@@ -147,7 +147,7 @@ PAGES = {
     "/access/claims": {"GET": Right(_list, READ_SECURITY)},
     "/access/claims/add": {"GET": Right(_new, MODIFY_SECURITY), "POST": Right(_add, MODIFY_SECURITY)},
     "/access/claims/{id}": {"GET": Right(_get, READ_SECURITY), "POST": Right(_describe, MODIFY_SECURITY)},
-    "/access/claims/{id}/give": {"POST": Right(_give, MODIFY_SECURITY)},
-    "/access/claims/{id}/take": {"POST": Right(_take, MODIFY_SECURITY)},
-    "/access/claims/{id}/remove": {"POST": Right(_remove, MODIFY_SECURITY)},
+    "/access/claims/{id}/give": {"POST": Right(_give, MODIFY_SECURITY, shows=READ_SECURITY)},
+    "/access/claims/{id}/take": {"POST": Right(_take, MODIFY_SECURITY, shows=READ_SECURITY)},
+    "/access/claims/{id}/remove": {"POST": Right(_remove, MODIFY_SECURITY, shows=READ_SECURITY)},
 }

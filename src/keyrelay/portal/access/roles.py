@@ -111,5 +111,5 @@ PAGES = {
     "/access/roles": {"GET": Right(_list, READ_SECURITY)},
     "/access/roles/add": {"GET": Right(_new, MODIFY_SECURITY), "POST": Right(_add, MODIFY_SECURITY)},
     "/access/roles/{id}": {"GET": Right(_get, READ_SECURITY), "POST": Right(_change, MODIFY_SECURITY)},
-    "/access/roles/{id}/remove": {"POST": Right(_remove, MODIFY_SECURITY)},
+    "/access/roles/{id}/remove": {"POST": Right(_remove, MODIFY_SECURITY, shows=READ_SECURITY)},
 }

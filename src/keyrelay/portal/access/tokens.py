@@ -104,5 +104,5 @@ async def _revoke(asked: Asked) -> Answer:
 PAGES = {
     "/access/tokens": {"GET": Right(_list, READ_SECURITY)},
     "/access/tokens/add": {"GET": Right(_new, MODIFY_SECURITY), "POST": Right(_add, MODIFY_SECURITY)},
-    "/access/tokens/revoke": {"POST": Right(_revoke, MODIFY_SECURITY)},
+    "/access/tokens/revoke": {"POST": Right(_revoke, MODIFY_SECURITY, shows=READ_SECURITY)},
 }

@@ -89,8 +89,8 @@ async def _remove(asked: Asked) -> Answer:
 
 PAGES = {
     "/access/user": {"GET": Right(_get, READ_SECURITY)},
-    "/access/user/grant": {"POST": Right(_grant, MODIFY_SECURITY)},
-    "/access/user/revoke": {"POST": Right(_revoke, MODIFY_SECURITY)},
-    "/access/user/password": {"POST": Right(_set_password, MODIFY_SECURITY)},
-    "/access/user/remove": {"POST": Right(_remove, MODIFY_SECURITY)},
+    "/access/user/grant": {"POST": Right(_grant, MODIFY_SECURITY, shows=READ_SECURITY)},
+    "/access/user/revoke": {"POST": Right(_revoke, MODIFY_SECURITY, shows=READ_SECURITY)},
+    "/access/user/password": {"POST": Right(_set_password, MODIFY_SECURITY, shows=READ_SECURITY)},
+    "/access/user/remove": {"POST": Right(_remove, MODIFY_SECURITY, shows=READ_SECURITY)},
 }

@@ -58,5 +58,8 @@ async def _add(asked: Asked) -> Answer:
 
 PAGES = {
     "/access/users": {"GET": Right(_list, READ_SECURITY)},
-    "/access/users/add": {"GET": Right(_new, MODIFY_SECURITY), "POST": Right(_add, MODIFY_SECURITY)},
+    "/access/users/add": {
+        "GET": Right(_new, MODIFY_SECURITY, shows=READ_SECURITY),
+        "POST": Right(_add, MODIFY_SECURITY),
+    },
 }
