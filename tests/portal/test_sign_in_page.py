@@ -8,6 +8,7 @@ from browsing import LOOKS, cookie_of, require_well_made, sign_in, window
 
 from keyrelay.access.identity import Identity
 from keyrelay.api.session_cookie import NAME
+from keyrelay.portal.assets import edition
 from live import ADMIN_PASSWORD
 
 
@@ -107,6 +108,41 @@ def test_a_script_whose_session_is_over_is_told_so_without_a_window_that_asks_fo
     answer = httpx2.get(f"{sqlite_server.url}/api/v1/outbox", headers={"cookie": f"{NAME}=over"})
     assert (answer.status_code, answer.json()["code"]) == (401, "session_over")
     assert answer.headers["www-authenticate"] == 'Bearer realm="keyrelay"'
+
+
+@pytest.mark.parametrize(
+    ("sent", "offered"),
+    [
+        ({"sec-fetch-dest": "empty"}, False),
+        ({"sec-fetch-site": "same-origin"}, False),
+        ({"sec-fetch-dest": "document", "sec-fetch-site": "none"}, True),
+        ({}, True),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/v1/events", "/KeyfactorAPI/SMTP"])
+def test_a_window_that_asks_for_a_password_is_for_no_script(sqlite_server, sent, offered, path):
+    answer = httpx2.get(sqlite_server.url + path, headers=sent)
+    challenges = answer.headers.get_list("www-authenticate")
+    assert answer.status_code == 401
+    assert [one.partition(" ")[0] for one in challenges] == ["Basic"] * offered + ["Bearer"]
+
+
+def test_a_page_left_open_listens_after_signing_out_and_no_window_asks_for_a_password(chromium, sqlite_server):
+    with window(chromium, sqlite_server) as page:
+        page.get_by_role("button", name="Sign out", exact=True).click()
+        page.wait_for_url("**/portal/sign-in")
+        with page.expect_response("**/api/v1/events") as answered:
+            page.evaluate("new EventSource('../api/v1/events') && null")
+        assert answered.value.status == 401
+        assert answered.value.header_values("www-authenticate") == ['Bearer realm="keyrelay"']
+
+
+def test_style_of_another_edition_is_kept_by_nobody(sqlite_server):
+    ours = f"{sqlite_server.url}/portal/static/{edition()}/style.css"
+    other = ours.replace(edition(), "0123456789ab")
+    assert "immutable" in httpx2.get(ours).headers["cache-control"]
+    answer = httpx2.get(other)
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
 
 
 def test_a_changed_password_ends_the_sessions(sqlite_server):
