@@ -16,7 +16,7 @@ from keyrelay.errors import BadInput, KeyrelayError, NoProfile, TooManyTests
 from keyrelay.portal import diagnosis_shown, smtp_form
 from keyrelay.portal.forms import Form
 from keyrelay.portal.page import Asked, Right
-from keyrelay.portal.rendering import Problem, parts, problem_of
+from keyrelay.portal.rendering import parts, problem_of
 
 if TYPE_CHECKING:
     from keyrelay.relay.diagnosis import Finding, Order, Report
@@ -72,7 +72,12 @@ async def _run(asked: Asked) -> Answer:
         report = diagnosis_shown.report_of(await tested(asked, order), given=choice.given)
     except (BadInput, NoProfile, TooManyTests) as error:
         page = await asked.show(
-            "test.html", status=shown(error).status, problem=_problem(error), test=choice, place=place, report=None
+            "test.html",
+            status=shown(error).status,
+            problem=problem_of(error, _NAMES),
+            test=choice,
+            place=place,
+            report=None,
         )
         return page.with_headers(*_wait(error))
     return await asked.show("test.html", test=choice, place=place, report=report)
@@ -94,7 +99,7 @@ async def _pieces(asked: Asked, choice: Choice) -> Callable[[Finding | Report | 
 
     def event(news: Finding | Report | KeyrelayError) -> bytes:
         if isinstance(news, KeyrelayError):
-            return _event("problem", part("problem.html", problem=_problem(news)), news.message)
+            return _event("problem", part("problem.html", problem=problem_of(news, _NAMES)), news.message)
         if isinstance(news, Finding):
             stage = diagnosis_shown.stage_of(news)
             return _event("stage", part("test_stage.html", stage=stage), stage.said)
@@ -107,13 +112,6 @@ async def _pieces(asked: Asked, choice: Choice) -> Callable[[Finding | Report | 
 def _event(name: str, html: str, said: str) -> bytes:
     data = json.dumps({"html": html, "said": said}, ensure_ascii=False).encode("utf-8", "replace")
     return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
-
-
-def _problem(error: KeyrelayError) -> Problem:
-    problem = problem_of(error, _NAMES)
-    if isinstance(error, TooManyTests):
-        return replace(problem, remedy=f"Try again in {error.retry_after} seconds.")
-    return problem
 
 
 def _wait(error: KeyrelayError) -> tuple[Header, ...]:

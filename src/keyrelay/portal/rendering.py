@@ -16,6 +16,7 @@ from keyrelay.access.identity import Identity
 from keyrelay.api.answers import Answer, Header
 from keyrelay.errors import BadInput, KeyrelayError
 from keyrelay.portal import assets, navigation
+from keyrelay.portal.page_remedies import remedy_at_a_page
 from keyrelay.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def problem_of(error: KeyrelayError, names: dict[str, str] | None = None) -> Pro
         sentences = error.sentences(lambda field: names.get(field, field.replace("_", " ").capitalize()))
         message = " ".join(sentences)
         fields = [(violation.field, told) for violation, told in zip(error.violations, sentences, strict=True)]
-    return Problem(error.code, message, error.advice, tuple(fields), request_id.current())
+    return Problem(error.code, message, remedy_at_a_page(error), tuple(fields), request_id.current())
 
 
 @cache

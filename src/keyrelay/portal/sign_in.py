@@ -44,8 +44,6 @@ async def sign_in_page(
     rendering = Rendering(Place.of(request.scope).root, services.settings, None, "")
     waits: tuple[Header, ...] = ()
     if isinstance(error, TooManyAttempts):
-        remedy = f"Wait {error.retry_after} seconds, and try again."  # nobody sees a header
-        error = TooManyAttempts(error.message, retry_after=error.retry_after, remedy=remedy)
         waits = ((b"retry-after", str(error.retry_after).encode()),)
     answer = await rendered(
         rendering,
