@@ -27,7 +27,7 @@ from keyrelay.api.answers import PRIVATE, Answer, Header
 from keyrelay.api.conventions import asked_version, header_of
 from keyrelay.api.doors import Doors
 from keyrelay.api.figures import Figures
-from keyrelay.api.problems import Naming, is_our_fault, keyfactor_answer, own_answer, shown
+from keyrelay.api.problems import Naming, for_a_script, is_our_fault, keyfactor_answer, own_answer, shown
 from keyrelay.api.session_cookie import by_somebody, session_token
 from keyrelay.api.visits import visit_of
 from keyrelay.audit.acting import act_as
@@ -216,6 +216,8 @@ class Resource:
             if isinstance(error, _REFUSED):
                 self._note(request, identity, error)
             answer = self.style.explain(blamed(error) if is_our_fault(error) else error, self.name)
+            if isinstance(error, SignInRequired) and _of_a_page(scope):
+                answer = for_a_script(answer)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one clear answer
@@ -254,6 +256,11 @@ class Resource:
         if not self.style.versioned:
             return 1
         return asked_version(request.headers.getlist("x-keyfactor-api-version"), operation.versions)
+
+
+def _of_a_page(scope: Scope) -> bool:
+    """Whether a browser sends it for a script, or for a page of ours (Fetch Metadata); only browsers say so."""
+    return header_of(scope, b"sec-fetch-dest") == b"empty" or header_of(scope, b"sec-fetch-site") == b"same-origin"
 
 
 async def signed_in(request: Request, services: Services, header: bytes | None, token: str | None) -> Identity:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keyrelay import errors, request_id
 from keyrelay.api.answers import JSON, Answer, Header
 
 PROBLEM_JSON = (b"content-type", b"application/problem+json")
+_BASIC: Header = (b"www-authenticate", b'Basic realm="keyrelay", charset="UTF-8"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +144,13 @@ def _challenges(error: errors.SignInRequired) -> tuple[Header, ...]:
     # RFC 6750 section 3: what kind of error, but only to those who have sent a token.
     bearer = b"www-authenticate", b'Bearer realm="keyrelay"' + b', error="invalid_token"' * error.token_sent
     if isinstance(error, errors.SessionOver):
-        return (bearer,)  # a browser that is offered Basic asks for a password in a window of its own
-    return (b"www-authenticate", b'Basic realm="keyrelay", charset="UTF-8"'), bearer
+        return (bearer,)  # see for_a_script
+    return _BASIC, bearer
+
+
+def for_a_script(answer: Answer) -> Answer:
+    """The same without the challenge for which a browser asks for a password in a window of its own."""
+    return replace(answer, headers=tuple(header for header in answer.headers if header != _BASIC))
 
 
 def _json(body: dict[str, object] | dict[str, str]) -> bytes:

@@ -15,8 +15,9 @@ _TYPES = {
     ".js": b"text/javascript; charset=utf-8",
     ".svg": b"image/svg+xml",
 }
+_KEPT: Header = (b"cache-control", b"public, max-age=31536000, immutable")
+_NOT_KEPT: Header = (b"cache-control", b"no-store")
 _HEADERS: tuple[Header, ...] = (
-    (b"cache-control", b"public, max-age=31536000, immutable"),
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -38,10 +39,10 @@ def edition() -> str:
     return digest.hexdigest()[:12]
 
 
-def asset(name: str) -> Answer:
-    """One of the files. Raises NotFound."""
+def asset(name: str, wanted: str) -> Answer:
+    """One of the files, for a page that wants it of an edition; nobody keeps another one. Raises NotFound."""
     content = _files().get(name)
     if content is None:
         raise NotFound("There is nothing at this path.")
     kind = _TYPES["." + name.rpartition(".")[2]]
-    return Answer(200, content, ((b"content-type", kind), *_HEADERS))
+    return Answer(200, content, ((b"content-type", kind), _KEPT if wanted == edition() else _NOT_KEPT, *_HEADERS))

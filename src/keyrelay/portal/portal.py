@@ -99,7 +99,7 @@ class _Asset:
         try:
             if scope["method"] not in {"GET", "HEAD"}:
                 raise MethodNotAllowed("Only GET is offered here.", allowed=("GET", "HEAD"))
-            answer = asset(scope["path_params"]["name"])
+            answer = asset(scope["path_params"]["name"], scope["path_params"]["edition"])
         except KeyrelayError as error:
             answer = await problem_page(Request(scope, receive), self._services, error)
             answer = answer.with_headers(*private(answer))
