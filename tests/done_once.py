@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 import httpcore2
 import pytest
 
-from keyrelay.access import accounts
+from keyrelay.access import passwords
 
 
 @contextmanager
@@ -19,5 +19,5 @@ def done_once() -> Iterator[None]:
         patch.setattr(httpcore2, "default_ssl_context", cache(httpcore2.default_ssl_context))
         # Every server begins with the same administrator, and most tests add the same users. Their hashes are real
         # ones, and checking a password is not eased.
-        patch.setattr(accounts, "hash_password", lru_cache(100)(accounts.hash_password))
+        patch.setattr(passwords, "hash_password", lru_cache(100)(passwords.hash_password))
         yield

@@ -22,10 +22,9 @@ import uvicorn
 
 from keyrelay import listening
 from keyrelay import server as keyrelay_server
-from keyrelay.access import accounts, roles
+from keyrelay.access import accounts, passwords, roles
 from keyrelay.access.permissions import permission
 from keyrelay.access.roles import Role
-from keyrelay.secrets.model import SecretText
 from keyrelay.settings import Settings
 from keyrelay.store.schema import migrate_sqlite
 
@@ -110,7 +109,7 @@ class LiveServer:
                     held = (f"role of {name}",)
                     strings = tuple(sorted({permission(text) for text in permissions}))
                     await roles.insert(change, Role(0, held[0], held[0], permissions=strings))
-                await accounts.add_account(change, name, SecretText(password), held)
+                await accounts.add_account(change, name, passwords.hash_password(password), held)
 
         self.run(add)
 

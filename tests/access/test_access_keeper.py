@@ -9,9 +9,10 @@ import httpx2
 import pytest
 
 from canary import leaks, new_canary
-from keyrelay.access import accounts, roles
+from keyrelay.access import accounts, passwords, roles
 from keyrelay.access.claims import Claim, ClaimType
 from keyrelay.access.identity import Identity
+from keyrelay.access.keeper import AccessKeeper
 from keyrelay.access.passwords import PasswordChecker
 from keyrelay.access.permissions import beyond, every
 from keyrelay.access.role_claims import RoleClaim
@@ -345,3 +346,25 @@ def test_who_holds_as_much_gives_it(server):
     do(server, lambda keeper: keeper.add_user("jo", SecretText("long enough 1"), ("Reader",), DEPUTY))
     do(server, lambda keeper: keeper.set_password("jo", SecretText("long enough 2"), DEPUTY))
     assert httpx2.get(server.url + SMTP, headers=V2, auth=("jo", "long enough 2")).status_code == 200
+
+
+# --- Hashing -------------------------------------------------------------------------------------------------
+
+
+def test_a_password_is_hashed_aside_and_before_the_database_waits_for_it(sqlite_server, monkeypatch):
+    told: list[str] = []
+    make, write = passwords.hash_password, AccessKeeper._write
+
+    def hashing(password: str) -> str:
+        told.append("aside" if threading.current_thread().name.startswith("keyrelay-new-passwords") else "in the loop")
+        return make(password)
+
+    async def writing(self, work):
+        told.append("write")
+        return await write(self, work)
+
+    monkeypatch.setattr(passwords, "hash_password", hashing)
+    monkeypatch.setattr(AccessKeeper, "_write", writing)
+    add_user(sqlite_server, "jo")
+    do(sqlite_server, lambda keeper: keeper.set_password("jo", SecretText("long enough 2"), CHIEF))
+    assert told == ["aside", "write"] * 2

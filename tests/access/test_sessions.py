@@ -78,7 +78,7 @@ def house(server) -> House:
 @pytest.fixture
 def salted(monkeypatch) -> None:
     """Each password that is set gets a hash of its own, as it does outside of tests (``done_once``)."""
-    monkeypatch.setattr(accounts, "hash_password", passwords.hash_password)
+    monkeypatch.setattr(passwords, "hash_password", passwords.hash_password.__wrapped__)
 
 
 # --- How long they live --------------------------------------------------------------------------------------

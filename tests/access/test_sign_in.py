@@ -10,7 +10,6 @@ import pytest
 from complaints import without_id
 from keyrelay.access import accounts, passwords
 from keyrelay.errors import StoreUnavailable
-from keyrelay.secrets.model import SecretText
 from live import ADMIN_PASSWORD, SMTP, V2, LiveServer
 
 READ = "/system_settings/read/"
@@ -108,7 +107,7 @@ def test_a_decision_is_never_shared_between_different_headers(sqlite_server):
 
 def test_a_wrong_password_is_not_remembered_as_wrong_when_it_becomes_right(sqlite_server):
     assert status(sqlite_server, "admin", "the next password") == 401
-    change(sqlite_server, accounts.set_password, "admin", SecretText("the next password"))
+    change(sqlite_server, accounts.set_password, "admin", passwords.hash_password("the next password"))
     assert status(sqlite_server, "admin", "the next password") == 200
 
 
@@ -178,7 +177,7 @@ def test_a_guesser_is_told_to_wait_and_the_owner_signs_in_all_the_same(sqlite_se
 def test_the_owner_signs_in_with_a_new_password_while_a_guesser_hammers(sqlite_server, elsewhere):
     guesser = elsewhere("127.0.0.2")
     hammer(guesser)
-    change(sqlite_server, accounts.set_password, "admin", SecretText("the next password"))
+    change(sqlite_server, accounts.set_password, "admin", passwords.hash_password("the next password"))
     hammer(guesser)
     assert status(sqlite_server, "admin", "the next password") == 200
     assert status(sqlite_server, "admin", ADMIN_PASSWORD) == 401
@@ -188,7 +187,7 @@ def test_a_crowd_of_guessers_does_not_keep_the_owner_out(sqlite_server, elsewher
     assert status(sqlite_server, "admin", ADMIN_PASSWORD) == 200
     crowd = [elsewhere(f"127.0.0.{number}") for number in range(2, 10)]
     assert {answer.status_code for guesser in crowd for answer in hammer(guesser, 8)} == {401, 429}
-    change(sqlite_server, accounts.set_password, "admin", SecretText("the next password"))
+    change(sqlite_server, accounts.set_password, "admin", passwords.hash_password("the next password"))
     assert status(sqlite_server, "admin", "the next password") == 200
 
 

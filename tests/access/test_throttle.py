@@ -243,12 +243,36 @@ def test_credentials_that_name_no_user_count_against_their_address_alone(on_both
     on_both(test)
 
 
+async def set_own(throttle, user="jo") -> int:
+    """The seconds to wait before a user may set another password; 0 when it is set."""
+    try:
+        await throttle.own_password(user)
+    except TooManyAttempts as refused:
+        return refused.retry_after
+    return 0
+
+
+def test_somebody_sets_five_passwords_at_once_on_all_nodes_together_and_then_one_every_twelve_minutes(on_both):
+    async def test(throttles):
+        one, other = throttles
+        assert [await set_own(each) for each in (one, other, one, other, one)] == [0] * 5
+        waits = [await set_own(each) for each in (other, one)]
+        assert all(700 < seconds <= 720 for seconds in waits)
+        assert await set_own(one, "somebody else") == 0
+        assert await sign_in(one, "jo", HOME)  # it keeps nobody out
+        throttles.clock.turn(waits[0])
+        assert await set_own(other) == 0
+        assert await set_own(one) > 700
+
+    on_both(test, nodes=2)
+
+
 def test_old_failures_are_forgotten_when_new_ones_come(on_both):
     async def test(throttles):
         (throttle,) = throttles
         for number in range(15):
             await failures(throttle, f"user {number}", f"198.51.100.{number}", 1)
-        throttles.clock.turn(601)
+        throttles.clock.turn(3601)
         for number in range(3):
             await failures(throttle, "admin", f"203.0.113.{number}", 1)
         assert len(await throttles.rows("sign_in_failure")) == 2 * 3 + 1

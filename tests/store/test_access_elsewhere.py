@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from keyrelay import server as keyrelay_server
-from keyrelay.access import accounts
+from keyrelay.access import accounts, passwords
 from keyrelay.access.passwords import PasswordChecker
 from keyrelay.secrets.model import SecretText
 from live import ADMIN_PASSWORD, SMTP, V2, LiveServer, run_keyrelay
@@ -48,7 +48,7 @@ def until_it_is(wanted: int, server: LiveServer, *, within: float, since: float)
 def change_password(server: LiveServer) -> None:
     async def change(node) -> None:
         async with node.store.change("access") as change:
-            await accounts.set_password(change, "reader", SecretText(_NEW))
+            await accounts.set_password(change, "reader", await passwords.hashed(SecretText(_NEW)))
 
     server.run(change)
 

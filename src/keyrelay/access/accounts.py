@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 
 from keyrelay.access.claims import LOCAL_SCHEME, ClaimType
 from keyrelay.access.identity import Identity
-from keyrelay.access.passwords import hash_password
 from keyrelay.access.permissions import EVERYTHING
 from keyrelay.access.roles import role_name, unknown
 from keyrelay.errors import LastAdministrator, NameTaken, UnknownName, Unsuitable
-from keyrelay.secrets.model import SecretText
 from keyrelay.store.model import Change, Conflict, Reader, Row, Store
 
 # A colon would end the name in a Basic header (RFC 7617); the rest would be unreadable in a log or a path.
@@ -53,13 +51,12 @@ async def any_account(change: Change) -> bool:
     return bool(await change.rows("SELECT 1 FROM account LIMIT 1"))
 
 
-async def add_account(change: Change, name: str, password: SecretText, roles: tuple[str, ...]) -> None:
-    """Raises Unsuitable, NameTaken, or UnknownName for a role that is not there."""
+async def add_account(change: Change, name: str, password_hash: str, roles: tuple[str, ...]) -> None:
+    """Raises Unsuitable for the name, NameTaken, or UnknownName for a role that is not there."""
     account = account_name(name)
-    hashed = hash_password(password.reveal())
     try:
         await change.run(
-            "INSERT INTO account (name, password_hash, changed_at) VALUES ($1, $2, $3)", account, hashed, _now()
+            "INSERT INTO account (name, password_hash, changed_at) VALUES ($1, $2, $3)", account, password_hash, _now()
         )
     except Conflict:
         raise NameTaken(f"There is a user {account} already.") from None
@@ -67,10 +64,11 @@ async def add_account(change: Change, name: str, password: SecretText, roles: tu
         await grant_role(change, role, account)
 
 
-async def set_password(change: Change, name: str, password: SecretText) -> None:
+async def set_password(change: Change, name: str, password_hash: str) -> None:
+    """Raises UnknownName."""
     changed = await change.run(
         "UPDATE account SET password_hash = $1, changed_at = $2 WHERE name = $3",
-        hash_password(password.reveal()),
+        password_hash,
         _now(),
         name.casefold(),
     )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from keyrelay.access import accounts, deeds, role_changes, role_claims, roles
+from keyrelay.access import accounts, deeds, passwords, role_changes, role_claims, roles
 from keyrelay.access.accounts import Account
 from keyrelay.access.claims import Claim
 from keyrelay.access.identity import Identity
@@ -61,16 +61,17 @@ class AccessKeeper:
             if await accounts.any_account(change):
                 return False, []
             await roles.ensure_administrator(change)
-            await accounts.add_account(change, name, password, (ADMINISTRATOR,))
+            await accounts.add_account(change, name, await passwords.hashed(password), (ADMINISTRATOR,))
             return True, [deeds.user_added(name, (ADMINISTRATOR,))]
 
         return await self._write(work)
 
     async def add_user(self, name: str, password: SecretText, held: tuple[str, ...], by: Identity) -> None:
         """Raises Unsuitable, NameTaken, PermissionMissing, or UnknownName for a role that is not there."""
+        hashed = await passwords.hashed(password)  # it takes long: nobody waits for it at the database
 
         async def work(change: Change) -> Told[None]:
-            await accounts.add_account(change, name, password, held)
+            await accounts.add_account(change, name, hashed, held)
             (account,) = await _named(change, name)
             await _require_no_more(change, account.name, by)  # claims may wait for somebody of this name
             return None, [deeds.user_added(account.name, account.roles)]
@@ -79,9 +80,10 @@ class AccessKeeper:
 
     async def set_password(self, name: str, password: SecretText, by: Identity) -> None:
         """Raises Unsuitable, UnknownName, or PermissionMissing: who knows a password has what its user may do."""
+        hashed = await passwords.hashed(password)
 
         async def work(change: Change) -> Told[None]:
-            await accounts.set_password(change, name, password)
+            await accounts.set_password(change, name, hashed)
             await _require_no_more(change, name.casefold(), by)
             return None, [deeds.password_changed(name.casefold())]
 

@@ -14,11 +14,13 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from keyrelay.errors import Unsuitable
+from keyrelay.secrets.model import SecretText
 
 _SHORTEST = 8
 _LONGEST = 256
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+_hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keyrelay-new-passwords")
 
 
 class PasswordChecker:
@@ -40,14 +42,24 @@ class PasswordChecker:
         return _verify(hashed, password)
 
 
-def hash_password(password: str) -> str:
-    """Hash a new password. Raises Unsuitable for one that is too short or too long."""
-    if not _SHORTEST <= len(password) <= _LONGEST:
+def require_suitable(password: SecretText) -> None:
+    """Raise Unsuitable for a new password that is too short or too long."""
+    if not _SHORTEST <= len(password.reveal()) <= _LONGEST:
         raise Unsuitable(
             f"A password needs {_SHORTEST} to {_LONGEST} characters.",
             remedy="Choose a longer one, or let keyrelay make one.",
         )
+
+
+def hash_password(password: str) -> str:
+    """Hash a new password. Raises Unsuitable."""
+    require_suitable(SecretText(password))
     return _hasher.hash(password)
+
+
+async def hashed(password: SecretText) -> str:
+    """The same off the event loop, one after the other."""
+    return await asyncio.get_running_loop().run_in_executor(_hashing, hash_password, password.reveal())
 
 
 def make_password() -> str:

@@ -101,6 +101,10 @@ class SignIn:
         check: _Check[Proof] = lambda: self._proven(credentials, address)  # noqa: E731 - as above
         return await self._shared(self._proofs_under_way, header, address, check)
 
+    async def allow_own_password(self, user: str) -> None:
+        """Raise TooManyAttempts when a user has set another password too often lately; else it counts as set."""
+        await self._throttle.own_password(user)
+
     async def _shared(
         self, under_way: dict[bytes, asyncio.Task[_Result]], header: bytes, address: str, check: _Check[_Result]
     ) -> _Result:

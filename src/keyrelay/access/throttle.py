@@ -28,10 +28,11 @@ from keyrelay.store.statements import places
 PER_ADDRESS = Allowance(30, 1.0)
 PER_USER_AND_ADDRESS = Allowance(10, 3.0)
 PER_USER = Allowance(50, 3.0)
+OWN_PASSWORDS = Allowance(5, 12 * 60.0)  # that a user sets: each ends what all nodes remember of everybody
 
 _MINUTE = 60_000_000
 _DAY = 24 * 60 * _MINUTE
-_KEPT = 10 * _MINUTE  # a failure: by then every allowance is whole again
+_KEPT = 60 * _MINUTE  # what was used up: by then every allowance is whole again
 _KNOWN_FOR = 90 * _DAY  # an address, after the last sign-in from there
 _SWEPT = 20  # old rows that go with each that comes
 _MOST_REFUSED = 10_000
@@ -103,6 +104,14 @@ class Throttle:
         except StoreUnavailable:  # a favour: nobody is kept out for it
             _logger.warning("that an address is known could not be written down")
 
+    async def own_password(self, user: str) -> None:
+        """A user is about to set another password. Raises TooManyAttempts when that was done too often."""
+        key = await self._name("own password", user)
+        if (seconds := await self._store.perform(self._spend(key, OWN_PASSWORDS))) > 0:
+            raise TooManyAttempts(
+                "The password was changed too often.", retry_after=seconds, remedy=f"Wait {seconds} seconds."
+            )
+
     async def _keys(self, address: str, user: str | None) -> dict[str, Allowance]:
         keys = {await self._name("address", address): PER_ADDRESS}
         if user is not None:
@@ -151,6 +160,20 @@ class Throttle:
             after = Used(used, at).failed(allowances[key], now)
             yield "UPDATE sign_in_failure SET used = $1, at = $2 WHERE key = $3", (after.used, after.at, key)
         yield self._older("sign_in_failure", now - _KEPT)
+
+    def _spend(self, key: str, allowance: Allowance) -> Work[int]:
+        """Use one up, if there is one; else the seconds until there is."""
+        held = "ON CONFLICT (key) DO UPDATE SET at = sign_in_failure.at"
+        yield f"INSERT INTO sign_in_failure (key, used, at) VALUES ($1, 0, 0) {held}", (key,)  # noqa: S608 - constants
+        clock = self._store.dialect.wall_clock
+        ((used, at, now),) = yield f"SELECT used, at, {clock} FROM sign_in_failure WHERE key = $1", (key,)  # noqa: S608 - constants
+        before = Used(float(used), at)
+        if (seconds := before.seconds_until_one(allowance, now)) > 0:
+            return seconds
+        after = before.failed(allowance, now)
+        yield "UPDATE sign_in_failure SET used = $1, at = $2 WHERE key = $3", (after.used, after.at, key)
+        yield self._older("sign_in_failure", now - _KEPT)
+        return 0
 
     def _know(self, key: str) -> Work[None]:
         ((now,),) = yield f"SELECT {self._store.dialect.wall_clock}", ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keyrelay.access.passwords import require_suitable
 from keyrelay.api.answers import Answer
 from keyrelay.api.session_cookie import handed
 from keyrelay.errors import (
@@ -44,7 +45,9 @@ async def _change(asked: Asked) -> Answer:
     try:
         if asked.form.raw("again") != password.reveal():
             raise BadInput((Violation("again", "bad_value", "{field} is not the same as the new one."),))
+        require_suitable(password)
         await _require_current(asked)
+        await asked.services.sign_in.allow_own_password(name)
         await asked.services.access.set_password(name, password, asked.identity)
     except KeyrelayError as error:
         return await _form(asked, error)
