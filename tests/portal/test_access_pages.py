@@ -214,7 +214,7 @@ def test_lists_can_be_searched_and_have_pages(chromium, sqlite_server):
         press(page, "Search")
         assert page.get_by_role("row").count() == 11
         page.goto("/portal/access/roles?page=99999999999&search=nothing")
-        assert page.get_by_text("No role is like that.").is_visible()
+        assert page.get_by_text("Nothing is found.").is_visible()
         page.goto("/portal/access/user?name=nobody")
         assert "There is no user nobody" in refusal(page)
 

@@ -92,6 +92,7 @@ def test_the_page_is_well_made_and_tells_how_it_stands(chromium, paused, colours
         assert (count(page, "refused").inner_text(), count(page, "deferred").inner_text()) == ("1", "1")
         assert "A minute" in page.locator("#standing").inner_text()
         assert paused.server.node.outbox.office.name in page.locator("#limits").inner_text()
+        assert "deferred or outcome unknown" in page.locator("#hour").inner_text()
         for chart in ("throughput", "backlog"):
             page.locator(f"#{chart}-open").click()
             assert page.locator(f"#{chart}-table tbody tr").count() == 60
@@ -110,6 +111,7 @@ def test_nothing_that_strangers_wrote_runs_and_all_of_it_is_shown(chromium, paus
         assert REPLIES[GONE] in text
         assert REPLIES[BUSY] in text
         assert ODD in text
+        assert "pki@example.org" in text
         assert page.locator("#found img, #found script").count() == 0
 
 
@@ -136,7 +138,7 @@ def test_the_list_is_searched_and_paged_without_script(chromium, place):
         assert [GONE in row for row in rows(page)] == [True]
         page.get_by_label("Before (UTC)").fill("2026-01-01T00:00")
         page.get_by_role("button", name="Search").click()
-        assert rows(page) == ["There are no such messages."]
+        assert rows(page) == ["Nothing is found."]
         assert page.get_by_label("Before (UTC)").input_value() == "2026-01-01T00:00"
         page.get_by_label("Recipient").fill("gone")
         page.get_by_role("button", name="Search").click()
@@ -264,7 +266,7 @@ def test_that_nobody_sends_is_told(sqlite_settings, start):
     assert "Nobody sends." in httpx2.get(f"{server.url}/portal/", headers={"cookie": cookie_of(server)}).text
     text = httpx2.get(f"{server.url}/portal/outbox", headers={"cookie": cookie_of(server)}).text
     assert "Nobody sends." in text
-    assert "There are no such messages." in text
+    assert "There is none yet." in text
 
 
 # --- Live ----------------------------------------------------------------------------------------------------

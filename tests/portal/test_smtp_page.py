@@ -285,6 +285,7 @@ def test_without_script_the_whole_form_works(chromium, module_server):
         page.get_by_label("New password").fill("ses-password-1")
         save(page)
         assert "Saved" in page.get_by_role("status").first.inner_text()
+        assert page.get_by_role("main").get_by_role("link", name="Test", exact=True).is_visible()
     assert module_server.get(PROFILE).json()["host"] == "email-smtp.eu-west-1.amazonaws.com"
 
 
