@@ -66,6 +66,19 @@ def test_it_opens_for_no_other_provider_and_no_other_authority(server):
             revealed(server, moved)
 
 
+def test_a_stored_secret_is_kept_and_no_other_than_the_one_that_is_there(server):
+    register(server, AUTHORITY)
+    set_client(server, client())
+    before = kept(server)
+    set_client(server, replace(before.client, id="renamed"))
+    assert kept(server).client == replace(before.client, id="renamed")
+    assert revealed(server, kept(server)) == SECRET
+    set_client(server, client("another"))
+    with pytest.raises(Unsuitable, match="changed meanwhile"):
+        set_client(server, before.client)
+    assert revealed(server, kept(server)) == "another"
+
+
 def test_a_change_takes_the_old_secret_away(server):
     register(server, AUTHORITY)
     set_client(server, client())

@@ -9,10 +9,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bearing import CHIEF, READ
+from keyrelay import __version__
 from keyrelay.access.api_tokens import ApiTokens
 from keyrelay.health.certificates import kept
 from keyrelay.health.database import database
+from keyrelay.health.nodes import nodes_found
 from keyrelay.health.secrets import tokens_found
+from keyrelay.outbox.budget import Load
+from keyrelay.outbox.overview import NodeAlive
 from keyrelay.settings import Settings
 from keyrelay.store.reading import open_to_read
 from keyrelay.store.schema import HEAD
@@ -25,6 +29,15 @@ def test_the_database_is_told_whichever_it_is(fresh_settings, start):
     assert found.facts.schema == HEAD
     assert found.facts.octets > 100_000
     assert found.finding.verdict == "ok"
+
+
+def test_a_page_and_a_command_tell_another_version_each_in_its_words():
+    now = datetime.now(UTC)
+    old = NodeAlive("a", "0.0.1", True, now, now, 0, Load())
+    page, command = nodes_found((old,), "node"), nodes_found((old,))
+    assert f"this node is of version {__version__}" in page.found
+    assert f"this command is of version {__version__}" in command.found
+    assert "command" not in f"{page.found} {page.advice}"
 
 
 def test_a_database_that_takes_no_changes_is_a_failure(sqlite_settings):

@@ -11,6 +11,7 @@ import pytest
 from browsing import LOOKS, cookie_of, require_well_made, sign_in, window
 
 from bearing import CHIEF, register, trusting
+from keyrelay.access import provider_clients
 from keyrelay.access.api_tokens import ApiTokens
 from keyrelay.access.claims import Claim, ClaimType
 from keyrelay.access.role_claims import RoleClaim
@@ -127,7 +128,8 @@ def test_a_user_from_its_first_day_to_its_last_without_script(chromium, furnishe
         press(page, "Give the role")
         assert "holds the role" in told(page)
         assert may(furnished, "jo", PASSWORD, SMTP)
-        press(page, "Take away role of viewer")
+        assert not page.get_by_role("button", name="Take away role of viewer").is_visible()
+        take_away(page, "role of viewer")
         assert "not hold" in told(page)
         assert not may(furnished, "jo", PASSWORD, "/KeyfactorAPI/Security/Roles")
         page.get_by_label("New password").fill("short")
@@ -139,7 +141,15 @@ def test_a_user_from_its_first_day_to_its_last_without_script(chromium, furnishe
         assert "changed" in told(page)
         assert not may(furnished, "jo", PASSWORD, SMTP)
         assert may(furnished, "jo", "long enough 2", SMTP)
-        press(page, "Change the password")  # of one that keyrelay makes
+        press(page, "Change the password")  # nothing is typed, and nothing asked for
+        assert "8 to 256 characters" in refusal(page)
+        page.get_by_label("New password").fill("long enough 3")
+        page.get_by_label("Let keyrelay make one").check()
+        press(page, "Change the password")
+        assert "either, not both" in refusal(page)
+        assert may(furnished, "jo", "long enough 2", SMTP)
+        page.get_by_label("Let keyrelay make one").check()
+        press(page, "Change the password")
         made = page.locator("#made").inner_text()
         assert may(furnished, "jo", made, SMTP)
         page.get_by_role("link", name="To the user").click()
@@ -149,6 +159,11 @@ def test_a_user_from_its_first_day_to_its_last_without_script(chromium, furnishe
         assert "removed" in told(page)
         assert not may(furnished, "jo", made, SMTP)
         assert page.get_by_role("link", name="jo", exact=True).count() == 0
+
+
+def take_away(page, role) -> None:
+    page.locator("summary", has_text=f"Take away {role}").click()
+    press(page, f"Take away {role}")
 
 
 def may(server, name, password, path) -> bool:
@@ -175,7 +190,9 @@ def test_the_last_administrator_stays_and_it_is_told_why(chromium, furnished):
             page.goto("/portal/access/user?name=ADMIN")
             if button.startswith("Remove"):
                 page.get_by_text("Remove this user").click()
-            press(page, button)
+                press(page, button)
+            else:
+                take_away(page, "Administrator")
             assert "Nobody would be left who may do everything." in refusal(page)
             assert "Give another user the Administrator role first." in refusal(page)
             assert page.get_by_role("heading", name="User admin").is_visible()
@@ -197,7 +214,7 @@ def test_lists_can_be_searched_and_have_pages(chromium, sqlite_server):
         press(page, "Search")
         assert page.get_by_role("row").count() == 11
         page.goto("/portal/access/roles?page=99999999999&search=nothing")
-        assert page.get_by_text("No role is like that.").is_visible()
+        assert page.get_by_text("Nothing is found.").is_visible()
         page.goto("/portal/access/user?name=nobody")
         assert "There is no user nobody" in refusal(page)
 
@@ -297,7 +314,7 @@ def test_a_claim_is_added_given_roles_described_and_removed(chromium, furnished)
         page.goto("/portal/access/claims?search=pipeline")
         assert "role of outsider" in page.get_by_role("row").nth(1).inner_text()
         page.get_by_role("link", name="terraform").click()
-        press(page, "Take away role of outsider")
+        take_away(page, "role of outsider")
         assert "does not give" in told(page)
         page.get_by_text("Remove this claim").click()
         press(page, "Remove the claim")
@@ -336,7 +353,8 @@ def test_a_provider_is_asked_added_switched_off_and_on_and_removed(chromium, sql
             assert "added" in told(page)
             page.get_by_role("link", name="corp").click()
             assert page.get_by_text("upn, sub").is_visible()
-            press(page, "Disable it")
+            page.get_by_text("Disable this identity provider").click()
+            press(page, "Disable corp")
             assert "no more" in told(page)
             assert not server.run(lambda node: node.identity_providers.all())[0].enabled
             press(page, "Enable it")
@@ -354,6 +372,55 @@ def test_a_provider_is_asked_added_switched_off_and_on_and_removed(chromium, sql
             assert "added" in told(page)
 
 
+def test_the_client_of_a_provider_keeps_what_is_not_typed_until_it_is_dropped(
+    chromium, sqlite_settings, start, tmp_path
+):
+    with OidcServer(tmp_path) as oidc:
+        server = start(trusting(sqlite_settings, oidc))
+        register(server, oidc, "corp")
+        number = server.run(lambda node: node.identity_providers.all())[0].id
+
+        def client():
+            return server.run(lambda node: node.identity_providers.all())[0].client
+
+        def secret():
+            (one,) = server.run(lambda node: node.identity_providers.all())
+            found = server.run(lambda node: provider_clients.reveal(node.store, node.keyring, one))
+            return None if found is None else found.reveal()
+
+        with window(chromium, server, script=False) as page:
+            page.goto(f"/portal/access/providers/{number}")
+            page.get_by_label("Client id").fill(HOSTILE * 20)
+            page.get_by_label("Client secret").fill("a secret of it 1")
+            page.get_by_label("Do not ask the identity provider").check()
+            press(page, "Let people sign in through it")
+            assert "The client id" in refusal(page)
+            assert page.get_by_label("Client id").get_attribute("aria-invalid") == "true"
+            assert page.get_by_label("Client id").input_value() == HOSTILE * 20
+            assert page.get_by_label("Do not ask the identity provider").is_checked()
+            assert "a secret of it 1" not in page.content()
+            page.get_by_label("Client id").fill("portal")
+            page.get_by_label("Client secret").fill("a secret of it 1")
+            press(page, "Let people sign in through it")
+            assert "from now on" in told(page)
+            assert (client().id, secret()) == ("portal", "a secret of it 1")
+            page.get_by_label("Client id").fill("portal-2")
+            press(page, "Change the client")
+            assert (client().id, secret()) == ("portal-2", "a secret of it 1")
+            page.get_by_label("Client secret").fill("a secret of it 2")
+            page.get_by_label("A public client").check()
+            press(page, "Change the client")
+            assert "of a public client is none" in refusal(page)
+            assert page.get_by_label("Client secret").get_attribute("aria-invalid") == "true"
+            assert secret() == "a secret of it 1"
+            press(page, "Change the client")  # the box is still ticked, and no secret is typed any more
+            assert (client().id, secret()) == ("portal-2", None)
+            page.get_by_text("Let nobody sign in through it").click()
+            press(page, "Let nobody sign in through corp")
+            assert "Nobody signs in" in told(page)
+            assert client() is None
+
+
 def test_one_of_the_settings_cannot_be_changed_here(sqlite_settings, start):
     configured = {"oidc_authority": "https://login.example.org/x", "oidc_audience": "api://x", "oidc_scheme": "fixed"}
     server = start(replace(sqlite_settings, **configured))
@@ -361,7 +428,7 @@ def test_one_of_the_settings_cannot_be_changed_here(sqlite_settings, start):
     browser = Browser(server)
     shown = browser.get(f"access/providers/{number}").text
     assert "comes from the settings" in shown
-    assert "Disable it" not in shown
+    assert "Disable " not in shown
     for action in ("disable", "remove"):
         answer = browser.post(f"access/providers/{number}/{action}")
         assert (answer.status_code, "comes from the settings" in answer.text) == (400, True)

@@ -10,11 +10,13 @@ import httpx2
 import pytest
 from browsing import LOOKS, cookie_of, require_well_made, window
 
-from bearing import CHIEF
+from bearing import CHIEF, register
 from canary import leaks, new_canary
 from ending import write_certificate
 from keyrelay import __version__
 from keyrelay.access.api_tokens import ApiTokens
+from keyrelay.access.identity_provider import Client
+from keyrelay.secrets.model import SecretText
 from keyrelay.store.schema import HEAD
 from live import BASIC, LiveServer, settings_for
 
@@ -53,6 +55,9 @@ def ending(request, tmp_path_factory, sqlite_template):
         await tokens.create("lasting", (READ,), now + timedelta(days=200), CHIEF)
 
     server.run(furnish)
+    register(server, "https://login.example.org/tenant", "corp")
+    client = Client("portal", SecretText(SECRET))
+    server.run(lambda node: node.identity_providers.set_client("corp", client, CHIEF))
     yield server
     server.stop()
 
@@ -79,6 +84,7 @@ def test_what_ends_soon_is_warned_of_on_both_pages(chromium, ending, colours, wi
         assert "deploy" in row(page, "deploy")
         assert page.get_by_text("lasting").count() == 0
         assert "0 days" in row(page, "The relay password of the profile")
+        assert "0 days" in row(page, "The client secret at the identity provider corp")
         assert "keyrelay does not keep what smtp.example.org shows" in row(page, "The relay's certificate")
         assert leaks({"secret": SECRET}, page.content().encode()) == []
 

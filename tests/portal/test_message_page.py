@@ -89,6 +89,7 @@ def test_the_page_is_well_made_and_tells_every_reply(chromium, place, mixed, col
     with window(chromium, place.server, colours=colours, width=width) as page:
         page.goto("/portal/outbox")
         page.locator(f"tr[data-message='{mixed}'] a").click()
+        assert page.locator("h1").inner_text().startswith("Message to ops@example.org and ")
         facts = page.locator("#facts").inner_text()
         for fact in ("deferred", "pki@example.org", "by admin", "normal", MESSAGE_ID, mixed):
             assert fact in facts

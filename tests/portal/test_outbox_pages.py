@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from keyrelay.chaos.relay import ChaosRelay
 from keyrelay.chaos.script import Script
 from keyrelay.outbox import events
 from keyrelay.portal.outbox import typed_time, utc
-from live import ANONYMOUS, LiveServer
+from live import ADMIN_PASSWORD, ANONYMOUS, LiveServer
 from relaying import beside
 from submissions import JSON, MESSAGES, hand_in, taken_in
 
@@ -91,6 +92,7 @@ def test_the_page_is_well_made_and_tells_how_it_stands(chromium, paused, colours
         assert (count(page, "refused").inner_text(), count(page, "deferred").inner_text()) == ("1", "1")
         assert "A minute" in page.locator("#standing").inner_text()
         assert paused.server.node.outbox.office.name in page.locator("#limits").inner_text()
+        assert "deferred or outcome unknown" in page.locator("#hour").inner_text()
         for chart in ("throughput", "backlog"):
             page.locator(f"#{chart}-open").click()
             assert page.locator(f"#{chart}-table tbody tr").count() == 60
@@ -109,6 +111,7 @@ def test_nothing_that_strangers_wrote_runs_and_all_of_it_is_shown(chromium, paus
         assert REPLIES[GONE] in text
         assert REPLIES[BUSY] in text
         assert ODD in text
+        assert "pki@example.org" in text
         assert page.locator("#found img, #found script").count() == 0
 
 
@@ -135,7 +138,7 @@ def test_the_list_is_searched_and_paged_without_script(chromium, place):
         assert [GONE in row for row in rows(page)] == [True]
         page.get_by_label("Before (UTC)").fill("2026-01-01T00:00")
         page.get_by_role("button", name="Search").click()
-        assert rows(page) == ["There are no such messages."]
+        assert rows(page) == ["Nothing is found."]
         assert page.get_by_label("Before (UTC)").input_value() == "2026-01-01T00:00"
         page.get_by_label("Recipient").fill("gone")
         page.get_by_role("button", name="Search").click()
@@ -203,6 +206,48 @@ def test_what_holds_it_up_is_told_with_what_to_do(chromium, sqlite_server, relay
         page.get_by_text("Pause…").wait_for()
 
 
+def test_a_relay_out_of_reach_leads_to_its_settings_from_the_overview_the_outbox_and_the_message(sqlite_server):
+    place = Place(sqlite_server, ChaosRelay())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gone = listener.getsockname()[1]
+    sqlite_server.put_v2(ANONYMOUS | {"Host": "localhost", "Port": gone}).raise_for_status()
+    name = place.send("ops@example.org")
+    deadline = time.monotonic() + 10
+    while sqlite_server.get("/api/v1/outbox").json()["pressure"]["why"] != "unreachable":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    sqlite_server.add_user("reader", PASSWORD, "/messages/read/")
+    pages = {
+        "": r'class="note (bad|warn)">(.*?)</div>',
+        "outbox": r'id="standing"(.*?)<h2>',
+        f"outbox/{name}": "<article(.*?)</article>",
+    }
+    for user, password, links in (("admin", ADMIN_PASSWORD, True), ("reader", PASSWORD, False)):
+        cookie = cookie_of(sqlite_server, user, password)
+        for path, part in pages.items():
+            text = httpx2.get(f"{sqlite_server.url}/portal/{path}", headers={"cookie": cookie}).text
+            told = re.search(part, text, re.DOTALL)[0]
+            assert "What to do:" in told, path
+            assert (">SMTP configuration</a>" in told) is links, path
+            assert (">Test</a>" in told) is links, path
+            if not path.startswith("outbox/"):
+                assert "cannot be reached" in told
+
+
+def test_the_overview_tells_that_somebody_has_paused_it(paused, readers):
+    text = readers["reader"].get("/portal/").text
+    assert "The outbox is <strong>paused</strong> since" in text
+    assert "somebody has paused it" in text
+    assert "Nobody sends." not in text
+    assert "The outbox is" not in readers["stranger"].get("/portal/").text
+
+
+def test_an_auditors_overview_leads_to_the_audit(readers):
+    led = '<a class="button" href="./audit">Audit</a>'
+    assert led in readers["auditor"].get("/portal/").text
+    assert led not in readers["stranger"].get("/portal/").text
+
+
 def test_the_share_of_each_limit_that_is_used_is_drawn_and_told(sqlite_settings, start, relay, eventually):
     server = start(replace(sqlite_settings, relay_limits="office365"))
     place = Place(server, relay())
@@ -218,9 +263,10 @@ def test_the_share_of_each_limit_that_is_used_is_drawn_and_told(sqlite_settings,
 
 def test_that_nobody_sends_is_told(sqlite_settings, start):
     server = start(replace(sqlite_settings, worker=False))
+    assert "Nobody sends." in httpx2.get(f"{server.url}/portal/", headers={"cookie": cookie_of(server)}).text
     text = httpx2.get(f"{server.url}/portal/outbox", headers={"cookie": cookie_of(server)}).text
     assert "Nobody sends." in text
-    assert "There are no such messages." in text
+    assert "There is none yet." in text
 
 
 # --- Live ----------------------------------------------------------------------------------------------------
@@ -318,7 +364,11 @@ def test_who_is_signed_out_meanwhile_is_told(chromium, place):
 def readers(paused) -> Iterator[dict[str, httpx2.Client]]:
     """People by what they may do, who have signed in."""
     found = {}
-    for name, permissions in {"reader": ["/messages/read/"], "stranger": ["/certificates/read/"]}.items():
+    for name, permissions in {
+        "reader": ["/messages/read/"],
+        "stranger": ["/certificates/read/"],
+        "auditor": ["/auditing/read/"],
+    }.items():
         paused.server.add_user(name, PASSWORD, *permissions)
         cookie = cookie_of(paused.server, name, PASSWORD)
         found[name] = httpx2.Client(base_url=paused.server.url, headers={"cookie": cookie})

@@ -68,6 +68,7 @@ def test_signing_in_gives_a_new_session_and_ends_the_old_one(sqlite_server):
 def test_signing_out_everywhere_ends_every_session(chromium, sqlite_server):
     elsewhere = cookie_of(sqlite_server)
     with window(chromium, sqlite_server) as page:
+        page.get_by_text("Sign out on all devices").click()
         page.get_by_role("button", name="Sign out everywhere").click()
         page.wait_for_url("**/portal/sign-in")
         assert page.context.cookies() == []

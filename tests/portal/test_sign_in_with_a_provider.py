@@ -55,6 +55,7 @@ def test_somebody_signs_in_looks_around_and_signs_out(visit, provider, colours, 
         assert "entra:jo@example.org" in page.get_by_role("banner").inner_text()
         assert "SMTP configuration" in page.get_by_role("navigation").inner_text()
         require_well_made(page)
+        page.get_by_text("Sign out on all devices").click()
         page.get_by_role("button", name="Sign out everywhere").click()
         page.wait_for_url("**/portal/sign-in")
         assert page.context.cookies() == []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import httpx2
 import pytest
 from browsing import LOOKS, cookie_of, require_well_made, window
+from playwright.sync_api import Route
 
 from api.pam_kit import SETTINGS, entry, local, provider, vault
 from keyrelay.profile import exchange_online
@@ -29,6 +31,11 @@ def open_page(page, query="") -> None:
 
 def save(page) -> None:
     page.get_by_role("button", name="Save", exact=True).click()
+
+
+def fill_in(page, preset) -> None:
+    page.get_by_label("Known relays").select_option(preset)
+    page.get_by_role("button", name="Fill in").click()
 
 
 def credential(page, name):
@@ -199,21 +206,64 @@ def test_a_preset_fills_the_form_at_once_keeps_the_sender_and_saves_nothing(chro
     with window(chromium, module_server) as page:
         open_page(page)
         page.get_by_label("Sender name").fill("Typed before")
-        page.get_by_label("Known relays").select_option("microsoft-365-dod")
+        fill_in(page, "microsoft-365-dod")
         page.get_by_role("heading", name="Microsoft 365, US Government DoD").wait_for()
         assert page.get_by_label("Host").input_value() == "outlook-dod.office365.us"
         assert page.get_by_label("Scope").input_value() == "https://outlook-dod.office365.us/.default"
         assert page.get_by_label("OAuth client credentials").is_checked()
         assert page.get_by_label("Sender name").input_value() == "Typed before"
-        assert "KEYRELAY_RELAY_LIMITS=office365" in page.locator("#preset-notes").inner_text()
-        page.get_by_label("Known relays").select_option("sendgrid")
+        notes = page.locator("#preset-notes").inner_text()
+        assert "KEYRELAY_RELAY_LIMITS=office365, which is not set so on this node: there it is none." in notes
+        page.get_by_label("Known relays").select_option("fastmail")  # choosing alone changes nothing
+        assert page.get_by_label("Host").input_value() == "outlook-dod.office365.us"
+        fill_in(page, "sendgrid")
         page.get_by_role("heading", name="SendGrid").wait_for()
         assert page.get_by_label("User name", exact=True).input_value() == "apikey"
         assert page.get_by_label("Port").input_value() == "587"
-        page.get_by_label("Known relays").select_option("fastmail")
+        fill_in(page, "fastmail")
         page.get_by_role("heading", name="Fastmail").wait_for()
         assert "TLS from the first byte" in page.locator("#wire").inner_text()
+        assert page.get_by_label("Sender name").input_value() == "Typed before"
     assert module_server.get(PROFILE).json()["host"] == BASIC["Host"]
+
+
+def test_only_the_preset_that_was_asked_for_last_fills_the_form(chromium, module_server):
+    start_with(module_server)
+    held = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    with window(chromium, module_server) as page:
+        open_page(page)
+        page.route("**/smtp?preset=sendgrid", hold)
+        fill_in(page, "sendgrid")
+        fill_in(page, "fastmail")
+        page.get_by_role("heading", name="Fastmail").wait_for()
+        assert len(held) == 1
+        page.get_by_label("Known relays").select_option("sendgrid")
+        page.unroute("**/smtp?preset=sendgrid")
+        page.route("**/smtp?preset=amazon-ses", lambda route: route.abort())
+        fill_in(page, "amazon-ses")
+        page.get_by_text("keyrelay does not answer").wait_for()
+        assert page.get_by_label("Host").input_value() == "smtp.fastmail.com"
+
+
+def test_the_limits_that_this_node_keeps_and_the_address_that_it_is_told_are_in_the_page(sqlite_settings, start):
+    server = start(replace(sqlite_settings, relay_limits="office365", public_url="https://mail.example.org/keyrelay"))
+    start_with(server)
+    headers = {"cookie": cookie_of(server)}
+    text = httpx2.get(f"{server.url}/portal/smtp?preset=microsoft-365", headers=headers).text
+    assert "<code>KEYRELAY_RELAY_LIMITS=office365</code>, which is set so on this node." in text
+    assert "-X PATCH https://mail.example.org/keyrelay/api/v1/profile" in text
+    assert "KEYRELAY_URL" not in text
+
+
+def test_without_an_address_of_its_own_the_page_guesses_none(module_server):
+    start_with(module_server)
+    text = httpx2.get(f"{module_server.url}/portal/smtp", headers={"cookie": cookie_of(module_server)}).text
+    assert "-X PATCH &#34;$KEYRELAY_URL/api/v1/profile&#34;" in text
+    assert "KEYRELAY_URL is the address of this server" in text
 
 
 def test_without_script_the_whole_form_works(chromium, module_server):
@@ -235,6 +285,7 @@ def test_without_script_the_whole_form_works(chromium, module_server):
         page.get_by_label("New password").fill("ses-password-1")
         save(page)
         assert "Saved" in page.get_by_role("status").first.inner_text()
+        assert page.get_by_role("main").get_by_role("link", name="Test", exact=True).is_visible()
     assert module_server.get(PROFILE).json()["host"] == "email-smtp.eu-west-1.amazonaws.com"
 
 
@@ -324,7 +375,7 @@ def test_the_lines_for_a_terminal_say_what_is_typed_and_no_secret(chromium, modu
         assert body["host"] == "typed.example.org"
         assert body["relay_password"] == {"secret_value": "<password>"}
         curl = page.get_by_label("curl", exact=True).inner_text()
-        assert f"{module_server.url}/api/v1/profile" in curl
+        assert '-X PATCH "$KEYRELAY_URL/api/v1/profile"' in curl
         assert "if-match" in curl
         assert not any("typed-secret-1" in body for body in sent)
 

@@ -215,6 +215,8 @@ def test_each_failure_shows_its_cause_and_its_remedy(chromium, trusting_server, 
                 for told in (expected["sentence"], expected["remedy"], cause, words):
                     assert told in report, (cause, script)
                 assert page.locator("li.stage.failed").count() == 1
+                link = page.locator("[data-test-report]").get_by_role("link", name="SMTP configuration")
+                assert link.count() == (0 if cause == "recipient-unknown" else 1)
 
 
 def test_what_the_token_says_is_shown_and_the_token_is_not(trusting_server, token_server, relay):

@@ -81,15 +81,19 @@ class IdentityProviderKeeper:
     async def set_client(self, scheme: str, client: Client | None, by: Identity) -> IdentityProvider:
         """What keyrelay is there from now on, so that people sign in through it; None that nobody does any more.
 
+        A secret that is ``Stored`` is kept; it must be the one that is there.
+
         Raises UnknownName, Unsuitable or PermissionMissing.
         """
 
         async def work(change: Change) -> IdentityProvider:
             before = await self._kept(change, scheme)
             if client is not None:
+                _require_kept(client, before)
                 await _require_no_more(change, before.scheme, by)
             after = await provider_clients.keep(change, self._keyring, replace(before, client=client))
-            await provider_clients.erase(change, before)
+            if client is None or not isinstance(client.secret, Stored):
+                await provider_clients.erase(change, before)
             if before != after:
                 await self._write(change, after)
                 changes = changes_between(_of_client(before), _of_client(after), {"client_secret"})
@@ -225,6 +229,11 @@ def _require_free(provider: IdentityProvider, known: list[IdentityProvider]) -> 
 
 def _same_tokens(one: IdentityProvider, other: IdentityProvider) -> bool:
     return (one.authority, one.audience) == (other.authority, other.audience)
+
+
+def _require_kept(client: Client, before: IdentityProvider) -> None:
+    if isinstance(client.secret, Stored) and (before.client is None or before.client.secret != client.secret):
+        raise Unsuitable("The client secret has been changed meanwhile.", remedy="Look at it again.")
 
 
 def _of_client(provider: IdentityProvider) -> dict[str, str | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from keyrelay.access.api_tokens import ApiToken
+from keyrelay.access.identity_provider import IdentityProvider
 from keyrelay.health.finding import SOON, Finding, ok, warning
 from keyrelay.pam.model import Provider
 from keyrelay.profile.model import SmtpProfile
@@ -21,9 +22,12 @@ class Aged:
     given_at: datetime
 
 
-def stored(profile: SmtpProfile | None, providers: Iterable[Provider]) -> list[Aged]:
-    """Those of the profile and of PAM providers, the oldest first."""
-    return sorted((*_of_the_profile(profile), *_of_providers(providers)), key=lambda each: each.given_at)
+def stored(
+    profile: SmtpProfile | None, providers: Iterable[Provider], identity_providers: Iterable[IdentityProvider]
+) -> list[Aged]:
+    """Those of the profile, of PAM providers and of clients at identity providers, the oldest first."""
+    found = (*_of_the_profile(profile), *_of_providers(providers), *_of_clients(identity_providers))
+    return sorted(found, key=lambda each: each.given_at)
 
 
 def _of_the_profile(profile: SmtpProfile | None) -> Iterator[Aged]:
@@ -37,6 +41,12 @@ def _of_providers(providers: Iterable[Provider]) -> Iterator[Aged]:
         for name, value in provider.values.items():
             if isinstance(value, Stored):
                 yield Aged(f"{name} of the PAM provider {provider.name}", value.given_at)
+
+
+def _of_clients(identity_providers: Iterable[IdentityProvider]) -> Iterator[Aged]:
+    for provider in identity_providers:
+        if provider.client is not None and isinstance(provider.client.secret, Stored):
+            yield Aged(f"The client secret at the identity provider {provider.scheme}", provider.client.secret.given_at)
 
 
 def tokens_found(tokens: Iterable[ApiToken], now: datetime) -> Finding:

@@ -31,7 +31,8 @@ async def _show(asked: Asked) -> Answer:
     profile = (await services.keeper.snapshot()).profile
     providers = (await services.providers.catalogue()).providers.values()
     readable = [one for one in providers if asked.identity.may(f"{READ_PAM}{one.id}/")]
-    kept = secrets.stored(profile, readable)
+    clients = await services.identity_providers.all() if asked.identity.may(READ_SECURITY) else ()
+    kept = secrets.stored(profile, readable, clients)
     keys = await data_keys(services.store)
     return await asked.show(
         "health.html",
@@ -39,7 +40,7 @@ async def _show(asked: Asked) -> Answer:
         python=programs.python_found(sys.version_info[:3], now.date()),
         openssl=programs.openssl_found(ssl.OPENSSL_VERSION_INFO[0], ssl.OPENSSL_VERSION),
         nodes=nodes[:_MOST],
-        nodes_finding=nodes_found(nodes),
+        nodes_finding=nodes_found(nodes, "node"),
         database=await database(services.store, services.settings),
         keys=keys[:_MOST],
         more_keys=max(0, len(keys) - _MOST),

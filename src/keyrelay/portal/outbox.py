@@ -96,7 +96,7 @@ def charts(overview: Overview) -> tuple[Chart, ...]:
         sums("handed in", "submitted"),
         sums("accepted", "accepted"),
         sums("refused or expired", "refused", "expired"),
-        sums("put off", "deferred", "outcome_unknown"),
+        sums("deferred or outcome unknown", "deferred", "outcome_unknown"),
     )
     left = Series("not over yet", backlog(overview.counts, overview.series))
     return (

@@ -27,6 +27,7 @@ from keyrelay.profile.keeper import Snapshot
 from keyrelay.profile.model import HIDDEN_FIELDS, SUBMISSIONS_PORT
 from keyrelay.profile.on_the_wire import in_words
 from keyrelay.profile.presets import PRESETS, Preset
+from keyrelay.settings import Settings
 
 _DONE = {"saved": "Saved. Mail goes this way from now on."}
 _COMPARE = "Look at what differs below; then save yours, or take theirs."
@@ -105,7 +106,6 @@ async def _page(asked: Asked, current: Snapshot, form: Form, news: News) -> Answ
     tag = current.tag if news.conflict is not None else form.text("tag") or current.tag
     catalogue = await asked.services.providers.catalogue()
     values, _ = smtp_form.given(form)
-    url = settings.public_url or f"{asked.request.url.scheme}://{asked.request.url.netloc}"
     return await asked.show(
         "smtp.html",
         status=200 if error is None else shown_as(error).status,
@@ -121,13 +121,21 @@ async def _page(asked: Asked, current: Snapshot, form: Form, news: News) -> Answ
         most_providers=MOST_PROVIDERS,
         presets=PRESETS.values(),
         preset=news.preset,
+        set_here=_set_here(settings, news.preset),
         wire=_wire(allow_insecure=settings.allow_insecure_sign_in),
         wire_now=_wire_key(values),
         microsoft=exchange_online,
         password_ends=exchange_online.password_ends(values["host"], values["authentication"]),
         test=_test(form, current),
-        lines=lines(values, user=asked.identity.name, url=url, tag=tag),
+        lines=lines(values, user=asked.identity.name, url=settings.public_url, tag=tag),
+        public_url=settings.public_url,
     )
+
+
+def _set_here(settings: Settings, preset: Preset | None) -> dict[str, str]:
+    """What the settings that keep to a preset's limits are on this node, by their names."""
+    named = () if preset is None else preset.settings
+    return {name: str(getattr(settings, name.removeprefix("KEYRELAY_").lower())) for name in named}
 
 
 def _test(form: Form, current: Snapshot) -> Choice:

@@ -22,8 +22,12 @@ class Lines:
     curl: str
 
 
-def lines(values: Mapping[str, Any], *, user: str, url: str, tag: str) -> Lines:
-    """``values`` are those of ``smtp_form.given``; ``url`` is the root of this server."""
+def lines(values: Mapping[str, Any], *, user: str, url: str | None, tag: str) -> Lines:
+    """``values`` are those of ``smtp_form.given``; ``url`` is the root of this server, a variable if None.
+
+    Only ``public_url`` knows it: what a browser asks for may lack the prefix that a proxy has taken away.
+    """
+    address = '"$KEYRELAY_URL/api/v1/profile"' if url is None else shlex.quote(url.rstrip("/") + "/api/v1/profile")
     used = USES.get(str(values["authentication"]), frozenset())
     document = {
         field: _plain(field, values[field])
@@ -34,7 +38,7 @@ def lines(values: Mapping[str, Any], *, user: str, url: str, tag: str) -> Lines:
     body = json.dumps(document, ensure_ascii=False, indent=2) + "\nEND"
     unchanged = shlex.quote(f'if-match: "{tag}"')
     curl = (
-        f"curl -u {shlex.quote(user)} -X PATCH {shlex.quote(url.rstrip('/') + '/api/v1/profile')} \\\n"
+        f"curl -u {shlex.quote(user)} -X PATCH {address} \\\n"
         f"  -H 'content-type: application/json' -H {unchanged} --data-binary @- <<'END'\n{body}"
     )
     return Lines(f"keyrelay smtp set - <<'END'\n{body}", curl)

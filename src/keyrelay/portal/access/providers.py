@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from keyrelay import setting_values
 from keyrelay.access import endpoints, identity_providers, provider_clients
-from keyrelay.access.identity_provider import ClaimNames, IdentityProvider
+from keyrelay.access.identity_provider import ClaimNames, Client, IdentityProvider
 from keyrelay.access.permissions import MODIFY_SECURITY, READ_SECURITY
 from keyrelay.api.answers import Answer
 from keyrelay.errors import (
@@ -19,6 +19,7 @@ from keyrelay.errors import (
     Unsuitable,
 )
 from keyrelay.portal.access.outcome import done, refused
+from keyrelay.portal.forms import Form
 from keyrelay.portal.page import Asked, Right
 from keyrelay.portal.provider_sign_in import redirect_uri
 from keyrelay.secrets.model import SecretText
@@ -40,6 +41,8 @@ _BEGINNINGS = {
     "The audience": "audience",
     "The display name": "display_name",
     "The claims": "claims",
+    "The client id": "client_id",
+    "The client secret": "client_secret",
 }
 
 
@@ -102,13 +105,19 @@ async def _get(asked: Asked) -> Answer:
 
 
 async def _page(asked: Asked, provider: IdentityProvider, error: KeyrelayError | None = None) -> Answer:
-    status, problem = (200, None) if error is None else refused(asked, error)
+    status, problem = (200, None) if error is None else refused(asked, error, _blamed(error))
+    form, client = asked.form, provider.client
     return await asked.show(
         "access_provider.html",
         status=status,
         problem=problem,
         provider=provider,
         names=provider.names.as_mapping(),
+        typed={
+            "client_id": form.text("client_id") if form.has("client_id") else "" if client is None else client.id,
+            "public": form.has("public"),
+            "unchecked": form.has("unchecked"),
+        },
         redirect_uri=redirect_uri(asked.request, asked.services),
         done=done(asked, _DONE),
     )
@@ -144,14 +153,22 @@ async def _open(asked: Asked) -> Answer:
     """People sign in to the portal through it, as this client; it is asked first whether that can work."""
     provider, form = await _provider(asked), asked.form
     try:
-        secret = form.raw("client_secret")
-        client = provider_clients.checked(form.text("client_id"), SecretText(secret) if secret else None)
+        client = _client(form, provider.client)
         if not form.has("unchecked"):
             await endpoints.look(replace(provider, client=client), asked.services.settings.ca_bundle)
         await asked.services.identity_providers.set_client(provider.scheme, client, asked.identity)
     except KeyrelayError as error:
         return await _page(asked, provider, error)
     return asked.see(f"access/providers/{provider.id}", done="opened")
+
+
+def _client(form: Form, before: Client | None) -> Client:
+    """The client as it is typed; what is not typed of it stays. Raises Unsuitable."""
+    typed, public = form.raw("client_secret"), form.has("public")
+    if typed and public:
+        raise Unsuitable("The client secret of a public client is none.", remedy="Leave it empty, or untick the box.")
+    client = provider_clients.checked(form.text("client_id"), SecretText(typed) if typed else None)
+    return client if typed or public or before is None else replace(client, secret=before.secret)
 
 
 async def _close(asked: Asked) -> Answer:

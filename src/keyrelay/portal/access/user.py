@@ -6,7 +6,7 @@ from keyrelay.access.accounts import Account
 from keyrelay.access.passwords import make_password
 from keyrelay.access.permissions import MODIFY_SECURITY, READ_SECURITY
 from keyrelay.api.answers import Answer
-from keyrelay.errors import KeyrelayError, UnknownName, Unsuitable
+from keyrelay.errors import BadInput, KeyrelayError, UnknownName, Unsuitable, Violation
 from keyrelay.portal.access.outcome import done, refused
 from keyrelay.portal.page import Asked, Right
 from keyrelay.secrets.model import SecretText
@@ -17,6 +17,7 @@ _DONE = {
     "revoked": "The user does not hold the role any more.",
     "password": "The password is changed. The old one, and every session that began with it, has ended.",
 }
+_EITHER = "{field} is typed, and keyrelay should make one: either, not both."
 
 
 async def _get(asked: Asked) -> Answer:
@@ -68,12 +69,14 @@ async def _revoke(asked: Asked) -> Answer:
 async def _set_password(asked: Asked) -> Answer:
     """One that nobody has typed is shown here, and never again."""
     name, typed = asked.form.text("name"), asked.form.raw("password")
-    password = SecretText(typed or make_password())
+    password = SecretText(make_password() if asked.form.has("make") else typed)
     try:
+        if typed and asked.form.has("make"):
+            raise BadInput((Violation("password", "bad_value", _EITHER),))
         await asked.services.access.set_password(name, password, asked.identity)
     except KeyrelayError as error:
         return await _page(asked, name, error)
-    if typed:
+    if not asked.form.has("make"):
         return asked.see("access/user", name=name, done="password")
     return await asked.show("access_made.html", title="Password changed", name=name, made=password.reveal())
 

@@ -29,12 +29,27 @@ async function page(address, options) {
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
-document.getElementById("preset").addEventListener("change", async (event) => {
-  const presets = event.target.form;
-  const found = await page(`${presets.action}?preset=${encodeURIComponent(event.target.value)}`);
+let asking = new AbortController();
+
+// Here and not by a new page, which would lose what has been typed.
+document.getElementById("presets").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const presets = event.target;
+  const chosen = presets.elements.preset.value;
+  asking.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  let found;
+  try {
+    found = await page(`${presets.action}?preset=${encodeURIComponent(chosen)}`, { signal });
+  } catch {
+    if (signal.aborted) return; // another was chosen meanwhile
+    document.getElementById("preset-notes").textContent = "keyrelay does not answer. Try again in a moment.";
+    return;
+  }
   const other = found.getElementById("profile");
   if (other === null) return presets.submit(); // the session has ended
-  if (event.target.value) take(other);
+  if (chosen) take(other);
   document.getElementById("preset-notes").replaceChildren(...found.getElementById("preset-notes").childNodes);
 });
 
