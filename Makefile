@@ -44,7 +44,7 @@ bench-outbox: .venv/ready-dev
 
 bench-pages: .venv/ready-dev
 	@scripts/system-packages bench
-	$(BIN)/python bench/pages.py $(ARGS)
+	$(BIN)/python bench/portal.py $(ARGS)
 
 # --- For developers ------------------------------------------------------------------------------------------
 

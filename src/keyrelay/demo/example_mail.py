@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx2
-
 from keyrelay.demo.catcher import LOST
 from keyrelay.errors import Unsuitable
+from keyrelay.network.exchange import HttpRequest, exchange
 from keyrelay.secrets.model import SecretText
 
 _ACCEPTED = 202
+_SECONDS = 30.0
+_LONGEST = 4096  # octets of an answer
 _TEAMS = ("web", "mail", "vpn", "build", "printing", "directory")
 _DUE = (60, 30, 14, 7)
 
@@ -49,14 +53,15 @@ def messages(now: datetime) -> Iterator[dict[str, Any]]:
 
 
 async def hand_in(url: str, user: str, password: SecretText) -> None:
-    """Hand all of them in. Raises Unsuitable when one is not taken."""
-    async with httpx2.AsyncClient(base_url=url, auth=(user, password.reveal()), trust_env=False, timeout=30) as client:
-        for message in messages(datetime.now(UTC)):
-            answer = await client.post("/api/v1/messages", json=message)
-            if answer.status_code != _ACCEPTED:
-                raise Unsuitable(
-                    f"An example message was not taken: status {answer.status_code}.", remedy="Please report it."
-                )
+    """Hand all of them in. Raises Unsuitable when one is not taken, or NoAnswer."""
+    credentials = base64.b64encode(f"{user}:{password.reveal()}".encode()).decode()
+    headers = (("authorization", f"Basic {credentials}"), ("content-type", "application/json"))
+    context = ssl.create_default_context()
+    for message in messages(datetime.now(UTC)):
+        request = HttpRequest("POST", f"{url}/api/v1/messages", headers, json.dumps(message).encode())
+        answer = await exchange(request, context, within=_SECONDS, limit=_LONGEST)
+        if answer.status != _ACCEPTED:
+            raise Unsuitable(f"An example message was not taken: status {answer.status}.", remedy="Please report it.")
 
 
 def _message(to: str | list[str], subject: str, text: str, **more: Any) -> dict[str, Any]:
