@@ -55,6 +55,11 @@ class Visitor:
     def sign_in(self, scheme: str = "entra", after: str = "") -> httpx2.Response:
         return self.get(self.leave(scheme, after))
 
+    def arrive(self, scheme: str = "entra", after: str = "") -> str:
+        """Where signing in leads to in the end."""
+        looks = self.sign_in(scheme, after).headers["location"]
+        return self.get("/portal/" + looks.removeprefix("./")).headers["location"]
+
     @property
     def is_in(self) -> bool:
         return self.get("/portal/").status_code == 200

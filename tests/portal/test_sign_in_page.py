@@ -45,6 +45,60 @@ def test_whoever_asked_for_a_page_gets_there_after_signing_in(chromium, sqlite_s
         assert "no page" in page.get_by_role("alert").inner_text()
 
 
+def test_a_form_that_comes_after_the_session_is_told_to_be_lost_and_its_page_is_come_back_to(chromium, sqlite_server):
+    with window(chromium, sqlite_server, script=False) as page:
+        page.goto("/portal/access/password?x=1")
+        page.context.clear_cookies()
+        for label in ("Current password", "New password", "New password, again"):
+            page.get_by_label(label, exact=True).fill(ADMIN_PASSWORD)
+        page.get_by_role("button", name="Change the password").click()
+        assert page.get_by_role("alert").inner_text() == "Your session has ended; what you sent was not saved."
+        require_well_made(page)
+        page.get_by_label("User name").fill("admin")
+        page.get_by_label("Password").fill(ADMIN_PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url("**/portal/access/password")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "location"),
+    [
+        ("POST", "pam/5/entry?name=a%20b", "../../sign-in?next=pam%2F5%2Fentry%3Fname%3Da%2520b&over=1"),
+        ("POST", "access/user/grant", "../../sign-in?over=1"),
+        ("POST", "sign-out", "./sign-in"),
+        ("GET", "smtp", "./sign-in?next=smtp"),
+    ],
+)
+def test_whoever_has_no_session_signs_in_first(sqlite_server, method, path, location):
+    answer = httpx2.request(method, f"{sqlite_server.url}/portal/{path}", headers={"cookie": f"{NAME}=over"})
+    assert (answer.status_code, answer.headers["location"]) == (303, location)
+
+
+def test_a_browser_that_keeps_no_session_on_plain_http_is_told_so(chromium, sqlite_server):
+    # No loopback address to a browser, and the same server.
+    elsewhere = sqlite_server.url.replace("127.0.0.1", "0.0.0.0")
+    with window(chromium, elsewhere, user=None, script=False) as page:
+        page.goto("/portal/sign-in?next=smtp")
+        page.get_by_label("User name").fill("admin")
+        page.get_by_label("Password").fill(ADMIN_PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        alert = page.get_by_role("alert").inner_text()
+        assert "does not keep the session on plain http: use https" in alert
+        assert page.locator("input[name=next]").get_attribute("value") == "smtp"
+        require_well_made(page)
+
+
+def test_signing_in_leads_to_the_page_wanted_over_a_look_at_the_cookie(sqlite_server):
+    sent = form(name="admin", password=ADMIN_PASSWORD, next="audit?user=a%20b")
+    answer = httpx2.post(f"{sqlite_server.url}/portal/sign-in", data=sent)
+    look = answer.headers["location"]
+    assert look == "./sign-in?kept=1&next=audit%3Fuser%3Da%2520b"
+    cookie = {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+    kept = httpx2.get(f"{sqlite_server.url}/portal/{look}", headers=cookie)
+    assert (kept.status_code, kept.headers["location"]) == (303, "./audit?user=a%20b")
+    assert "does not keep" in httpx2.get(f"{sqlite_server.url}/portal/{look}").text
+
+
 def test_the_cookie_is_for_no_script_and_for_no_other_site(sqlite_server):
     answer = httpx2.post(f"{sqlite_server.url}/portal/sign-in", data=form(name="admin", password=ADMIN_PASSWORD))
     attributes = {part.strip().lower() for part in answer.headers["set-cookie"].split(";")[1:]}

@@ -24,6 +24,7 @@ from keyrelay.portal import guard
 from keyrelay.portal.forms import Form, read_form
 from keyrelay.portal.rendering import Rendering, problem_of, rendered
 
+SIGN_OUT = "/portal/sign-out"
 _REFUSED = (NoRole, PermissionMissing)
 
 
@@ -107,7 +108,7 @@ class Page:
         visit_of(scope).route = self.path
         session = None
         try:
-            session = await self._session(request)
+            session = await session_of(request, self.services)
             answer = await self._answer(request, session)
         except KeyrelayError as error:
             answer = await self._problem(request, error, session)
@@ -117,22 +118,13 @@ class Page:
             answer = await self._problem(request, blamed(error), session)
         await answer.with_headers(*private(answer)).send(send)
 
-    async def _session(self, request: Request) -> Session | None:
-        token = session_token(request)
-        if token is None:
-            return None
-        try:
-            return await self.services.sessions.find(token, used=by_somebody(request))
-        except SignInRequired:
-            return None
-
     async def _answer(self, request: Request, session: Session | None) -> Answer:
         method = "GET" if request.method == "HEAD" else request.method
         right = self.rights.get(method)
         if right is None:
             raise MethodNotAllowed("This page does not offer that.", allowed=tuple(sorted(self.rights)))
         if session is None:
-            return to_sign_in(request)
+            return self._to_sign_in(request, method)
         visit = visit_of(request.scope)
         visit.user = session.identity.name
         for operation in self.needed(method):
@@ -145,6 +137,18 @@ class Page:
         return await right.handler(
             Asked(request, session.identity, self.services, session, form, self.desk, Place.of(request.scope))
         )
+
+    def _to_sign_in(self, request: Request, method: str) -> Answer:
+        """Sign in first, and come back here if this can be shown. Who has sent a form is told that it is lost."""
+        place = Place.of(request.scope)
+        query = {}
+        if "GET" in self.rights and (wanted := request.scope["path"].removeprefix("/portal").strip("/")):
+            asked = request.scope["query_string"].decode("latin-1")
+            query["next"] = wanted + ("?" + asked if asked else "")
+        if method != "GET" and self.path != SIGN_OUT:
+            query["over"] = "1"
+        to = Rendering(place.root, None, None, "").to("sign-in", **query)
+        return Answer(303, headers=((b"location", to.encode()),))
 
     def needed(self, method: str) -> tuple[Operation, ...]:
         """What has to be open to whoever asks; for an action the page too, which a refused one shows again."""
@@ -159,14 +163,15 @@ class Page:
         return await problem_page(request, self.services, error, session)
 
 
-def to_sign_in(request: Request) -> Answer:
-    """Sign in first, and come back here if it was a page that was asked for."""
-    place = Place.of(request.scope)
-    rendering = Rendering(place.root, None, None, "")
-    asked = request.scope["path"].removeprefix("/portal").strip("/") if request.method == "GET" else ""
-    query = request.scope["query_string"].decode("latin-1")
-    back = {"next": asked + ("?" + query if query else "")} if asked else {}
-    return Answer(303, headers=((b"location", rendering.to("sign-in", **back).encode()),))
+async def session_of(request: Request, services: Services) -> Session | None:
+    """The session that the browser comes with, as long as it has not ended."""
+    token = session_token(request)
+    if token is None:
+        return None
+    try:
+        return await services.sessions.find(token, used=by_somebody(request))
+    except SignInRequired:
+        return None
 
 
 async def problem_page(

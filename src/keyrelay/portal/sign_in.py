@@ -16,12 +16,18 @@ from keyrelay.api.visits import visit_of
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, SignInRequired, TooManyAttempts
 from keyrelay.portal import guard
 from keyrelay.portal.forms import Form, read_form
-from keyrelay.portal.page import Asked, Place, Right
+from keyrelay.portal.page import SIGN_OUT, Asked, Place, Right, session_of
 from keyrelay.portal.rendering import Rendering, problem_of, rendered
 from keyrelay.secrets.model import SecretText
 
 PATH = "/portal/sign-in"
 _LONGEST = 512
+_OVER = "Your session has ended; what you sent was not saved."
+# By whether the browser came over https.
+_NOT_KEPT = {
+    False: "Your browser does not keep the session on plain http: use https, or start keyrelay with --self-signed.",
+    True: "Your browser does not keep the session: allow cookies for this site.",
+}
 # A page of ours, below /portal/: no scheme, no host, and no way up, which a browser also finds in escaped dots.
 _OWN = re.compile(r"(?!/)(?!.*//)(?!.*\.\.)(?!.*%(?:2[EeFf]|5[Cc]))[A-Za-z0-9/_.~%?=&+@,-]{1,512}", re.ASCII)
 
@@ -30,17 +36,33 @@ async def sign_in(request: Request, services: Services) -> Answer:
     """The page with the form, and what it sends."""
     match request.method:
         case "GET" | "HEAD":
-            return await sign_in_page(request, services, next_page(request.query_params.get("next", "")))
+            return await _looked_at(request, services)
         case "POST":
             guard.require_own_page(request)
             return await _with_password(request, services, await read_form(request))
     raise MethodNotAllowed("This page does not offer that.", allowed=("GET", "POST"))
 
 
+async def _looked_at(request: Request, services: Services) -> Answer:
+    """The page; for a browser that comes from signing in and has kept the session, the page that it wanted."""
+    query = request.query_params
+    after = next_page(query.get("next", ""))
+    if "kept" in query:
+        if await session_of(request, services) is not None:
+            return _go_to(request, after)
+        return await sign_in_page(request, services, after, _NOT_KEPT[request.scope["scheme"] == "https"])
+    return await sign_in_page(request, services, after, _OVER if "over" in query else None)
+
+
 async def sign_in_page(
-    request: Request, services: Services, after: str, error: KeyrelayError | None = None, name: str = ""
+    request: Request,
+    services: Services,
+    after: str,
+    told: KeyrelayError | str | None = None,
+    name: str = "",
 ) -> Answer:
-    """The page to sign in with, and what went wrong before. ``after``: the page to go to then."""
+    """The page to sign in with, and what is told there: what went wrong before. ``after``: the page to go to then."""
+    error = told if isinstance(told, KeyrelayError) else None
     rendering = Rendering(Place.of(request.scope).root, services.settings, None, "")
     waits: tuple[Header, ...] = ()
     if isinstance(error, TooManyAttempts):
@@ -50,6 +72,7 @@ async def sign_in_page(
         "sign_in.html",
         status=200 if error is None else shown(error).status,
         problem=None if error is None else problem_of(error),
+        told=told if isinstance(told, str) else None,
         next=after,
         name=name,
         providers=await services.code_flow.offered(),
@@ -83,10 +106,17 @@ async def proven(request: Request, services: Services, name: str, password: str)
 
 
 async def let_in(request: Request, services: Services, token: SecretText, after: str) -> Answer:
-    """Hand a new session over, in place of the one that the browser may have, and go to the page wanted."""
+    """Hand a new session over, in place of the one that the browser may have, and go to the page wanted.
+
+    The way there leads over a look whether the browser has kept it: many keep none on plain http.
+    """
     await end_session(request, services)
-    to = Rendering(Place.of(request.scope).root, None, None, "").to(after)
-    return Answer(303, headers=((b"location", to.encode()), handed(token)))
+    return _go_to(request, "sign-in", kept="1", **({"next": after} if after else {})).with_headers(handed(token))
+
+
+def _go_to(request: Request, page: str, **query: str) -> Answer:
+    to = Rendering(Place.of(request.scope).root, None, None, "").to(page, **query)
+    return Answer(303, headers=((b"location", to.encode()),))
 
 
 def next_page(text: str) -> str:
@@ -107,4 +137,4 @@ async def _sign_out(asked: Asked) -> Answer:
     return asked.see("sign-in").with_headers(taken_back())
 
 
-PAGES = {"/sign-out": {"POST": Right(_sign_out, None, roleless=True)}}
+PAGES = {SIGN_OUT.removeprefix("/portal"): {"POST": Right(_sign_out, None, roleless=True)}}
