@@ -13,7 +13,6 @@ from browsing import cookie_of
 from keyrelay.access.claims import Claim, ClaimType
 from keyrelay.access.role_claims import RoleClaim
 from keyrelay.access.roles import Role
-from keyrelay.api.moments import point_in_time
 from keyrelay.portal.access import claims
 from keyrelay.portal.outbox import typed_time
 from keyrelay.portal.portal import Portal
@@ -36,7 +35,7 @@ def test_what_else_is_escaped_stays(own):
 
 def test_the_door_takes_nobody_to_an_escaped_way_up(module_server):
     form = {"name": "admin", "password": ADMIN_PASSWORD, "next": "%2e%2e/%2e%2e/elsewhere"}
-    assert httpx2.post(f"{module_server.url}/portal/sign-in", data=form).headers["location"] == "./"
+    assert httpx2.post(f"{module_server.url}/portal/sign-in", data=form).headers["location"] == "./sign-in?kept=1"
 
 
 @pytest.mark.parametrize("origin", ["http://[", "https://[::1", "http://[x]/"])
@@ -67,23 +66,22 @@ BEFORE_ALL, AFTER_ALL = "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"
 
 
 @pytest.mark.parametrize("moment", [BEFORE_ALL, AFTER_ALL])
-def test_a_moment_outside_of_all_years_is_no_time(moment):
-    assert point_in_time(moment) is None
+def test_a_moment_outside_of_all_years_cannot_be_typed(moment):
     assert typed_time(moment) == ""
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00-01:00"])
 def test_the_first_and_the_last_are_times(moment):
-    assert point_in_time(moment) is not None
+    assert typed_time(moment) != ""
 
 
 @pytest.mark.parametrize("moment", [BEFORE_ALL, AFTER_ALL])
 @pytest.mark.parametrize("name", ["since", "until"])
-def test_the_list_and_its_page_refuse_it(module_server, name, moment):
+def test_the_list_and_its_page_take_it(module_server, name, moment):
     query: dict[str, Any] = {name: moment}
-    assert module_server.get("/api/v1/messages", params=query).status_code == 400
+    assert module_server.get("/api/v1/messages", params=query).status_code == 200
     headers = {"cookie": cookie_of(module_server)}
-    assert httpx2.get(f"{module_server.url}/portal/outbox", params=query, headers=headers).status_code == 400
+    assert httpx2.get(f"{module_server.url}/portal/outbox", params=query, headers=headers).status_code == 200
 
 
 # --- The rest ------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
 _SHAPE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _PLUS = re.compile(r" (?=\d\d:\d\d$)")  # in a query string, a plus sign that was not escaped
@@ -15,8 +15,6 @@ def point_in_time(text: str) -> datetime | None:
     if not _SHAPE.fullmatch(written):
         return None
     try:
-        moment = datetime.fromisoformat(written)
-        moment.astimezone(UTC)  # in the first and the last hours that there are, it may be none in UTC
-    except (ValueError, OverflowError):
+        return datetime.fromisoformat(written)
+    except ValueError:
         return None
-    return moment

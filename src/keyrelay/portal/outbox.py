@@ -161,8 +161,11 @@ def typed_time(text: str) -> str:
     moment = point_in_time(utc(text[:_LONGEST_TYPED]))
     if moment is None:
         return ""
-    told = moment.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
-    return told.removesuffix(":00")
+    try:
+        told = moment.astimezone(UTC).isoformat(timespec="seconds")
+    except OverflowError:  # in the first and the last hours that there are, it may be none in UTC
+        return ""
+    return told.removesuffix("+00:00").removesuffix(":00")
 
 
 # --- What people do to it ------------------------------------------------------------------------------------
