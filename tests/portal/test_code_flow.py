@@ -352,7 +352,7 @@ def test_guessing_codes_is_slowed_down_and_told_in_the_trail(house, provider, vi
         assert len(provider.sign_ins.redeemed) < 90
     assert len(provider.sign_ins.redeemed) >= 30
     said = refused_with(answer, 429, "too_many_attempts")
-    assert f"Wait {answer.headers['retry-after']} seconds" in said
+    assert f"Try again in {answer.headers['retry-after']} seconds" in said
 
     async def told(node: Any) -> bool:
         rows = await node.store.rows("SELECT details FROM audit_entry")

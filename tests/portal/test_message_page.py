@@ -286,7 +286,7 @@ def test_many_recipients_come_in_pages(idle):
     for page in (1, 2, 3):
         text = httpx2.get(f"{idle.server.url}/portal/outbox/{name}?page={page}", headers=headers).text
         assert f"Page {page} of 3" in text
-        seen.append(re.findall(r"r\d{3}@example\.org", text))
+        seen.append(re.findall(r"r\d{3}@example\.org", text.partition("</h1>")[2]))
     assert seen == [addresses[:50], addresses[50:100], addresses[100:]]
     for odd in ("0", "-1", "99999999999", "%3Cb%3E", "4"):
         text = httpx2.get(f"{idle.server.url}/portal/outbox/{name}?page={odd}", headers=headers)

@@ -34,6 +34,6 @@ def test_somebody_without_a_role_does_not_empty_the_memory_of_all_for_ever(sqlit
     answer = change(sqlite_server, "password number 5", "password number 6")
     assert answer.status_code == 429
     assert "changed too often" in answer.text
-    assert re.search(r"Wait \d+ seconds", answer.text)
+    assert re.search(r"Try again in \d+ seconds", answer.text)
     assert mark(sqlite_server) == before
     assert cookie_of(sqlite_server, "jo", "password number 5")
