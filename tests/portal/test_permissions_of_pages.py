@@ -10,6 +10,7 @@ import pytest
 from browsing import cookie_of
 
 from keyrelay.access import permissions
+from keyrelay.access.accounts import Proof
 from keyrelay.access.passwords import hash_password
 from keyrelay.access.permissions import (
     MODIFY_MESSAGES,
@@ -172,7 +173,9 @@ def cookies(server) -> dict[str, str]:
 
     async def begin(node) -> dict[str, str]:
         sessions = Sessions.of(node.settings, node.store, node.identity_providers)
-        return {name: (await sessions.begin(name)).reveal() for name in NAMES.values()}
+        hashes = dict(await node.store.rows("SELECT name, password_hash FROM account"))
+        proofs = [Proof(name, hashes[name]) for name in NAMES.values()]
+        return {proof.name: (await sessions.begin(proof)).reveal() for proof in proofs}
 
     return {name: f"__Host-keyrelay={token}" for name, token in server.run(begin).items()}
 
