@@ -272,7 +272,7 @@ def test_what_the_relay_can_take_by_the_standards_downgrade_is_queued_and_sent(s
 
 
 def test_a_relay_that_cannot_be_asked_keeps_nobody_waiting_for_long(sqlite_settings, start, relay, monkeypatch):
-    monkeypatch.setattr(foresight, "_PATIENCE", 0.2)
+    monkeypatch.setattr(foresight, "_PATIENCE", 1.0)
     server = start(replace(sqlite_settings, worker=False))
     silent = relay(silent=True)
     server.put_v2(aimed_at(silent)).raise_for_status()
