@@ -14,14 +14,31 @@ _DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Slice(Generic[T]):
-    """One page. ``first`` and ``last`` count from 1; ``before`` and ``after``: the pages beside it, 0 for none."""
+    """One page. ``number`` counts pages from 1, of ``pages``; ``all`` are the rows on all of them."""
 
     rows: Sequence[T]
-    first: int
-    last: int
     all: int
-    before: int
-    after: int
+    number: int
+    pages: int
+
+    @property
+    def first(self) -> int:
+        """The number of its first row, from 1."""
+        return (self.number - 1) * _EACH + 1
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.rows) - 1
+
+    @property
+    def before(self) -> int:
+        """The page before it; 0 for none."""
+        return self.number - 1
+
+    @property
+    def after(self) -> int:
+        """The page after it; 0 for none."""
+        return self.number + 1 if self.number < self.pages else 0
 
 
 def sliced(rows: Sequence[T], page: str) -> Slice[T]:
@@ -29,7 +46,4 @@ def sliced(rows: Sequence[T], page: str) -> Slice[T]:
     pages = max(1, -(-len(rows) // _EACH))
     number = int(page) if page.isascii() and page.isdigit() and len(page) <= _DIGITS else 1
     number = min(max(number, 1), pages)
-    start = (number - 1) * _EACH
-    some = rows[start : start + _EACH]
-    after = number + 1 if number < pages else 0
-    return Slice(some, start + 1, start + len(some), len(rows), number - 1, after)
+    return Slice(rows[(number - 1) * _EACH : number * _EACH], len(rows), number, pages)

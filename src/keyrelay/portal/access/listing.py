@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from keyrelay.portal.page import Asked
+from keyrelay.portal.slices import sliced
 
-_PAGE = 50
 _LONGEST = 128
 Item = TypeVar("Item")
 
@@ -29,13 +29,8 @@ def found(asked: Asked, items: Iterable[Item], text: Callable[[Item], str]) -> F
     query = asked.request.query_params
     search = query.get("search", "").strip()[:_LONGEST]
     matching = [item for item in items if search.casefold() in text(item).casefold()]
-    pages = max(1, -(-len(matching) // _PAGE))
-    number = min(max(_number(query.get("page", "")), 1), pages)
-    return Found(matching[(number - 1) * _PAGE : number * _PAGE], len(matching), search, number, pages)
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 1  # noqa: PLR2004 - of any list
+    page = sliced(matching, query.get("page", ""))
+    return Found(page.rows, page.all, search, page.number, page.pages)
 
 
 def numbered(text: str) -> int:
