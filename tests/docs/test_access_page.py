@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+import pages
 import pytest
 
-import pages
 from keyrelay import errors
 from keyrelay.access import api_tokens, key_sets, token_claims, token_text
 from keyrelay.access.admission import Reason
