@@ -13,6 +13,7 @@ import pytest
 
 from keyrelay.errors import DatabaseUnreachable, StoreUnavailable
 from keyrelay.settings import Settings
+from keyrelay.store import sqlite_writer
 from keyrelay.store.engine import open_store
 from keyrelay.store.model import Conflict
 from live import ANONYMOUS, BASIC, LiveServer
@@ -123,6 +124,92 @@ def test_a_change_that_is_cancelled_leaves_nothing_and_the_next_one_works(sqlite
         return [tuple(row) for row in await store.rows("SELECT name FROM role")]
 
     assert on_store(sqlite_settings, work) == [("next",)]
+
+
+def role(name: str):
+    """A transaction of one row."""
+
+    def work():
+        yield "INSERT INTO role (name) VALUES ($1)", (name,)
+
+    return work()
+
+
+def test_whoever_writes_without_a_pause_keeps_nobody_out(sqlite_settings):
+    ended = threading.Event()
+
+    def write() -> None:
+        with contextlib.closing(sqlite3.connect(sqlite_settings.sqlite_file, isolation_level=None)) as other:
+            while not ended.is_set():
+                with contextlib.suppress(sqlite3.OperationalError):
+                    other.execute("BEGIN IMMEDIATE")
+                    other.execute("UPDATE change_mark SET version = version + 1 WHERE topic = 'profile'")
+                    other.execute("COMMIT")
+
+    async def work(store) -> int:
+        async with asyncio.timeout(20):
+            for number in range(50):
+                await store.perform(role(f"here {number}"))
+                await store.perform(role(f"aside {number}"), aside=True)
+        return len(await store.rows("SELECT * FROM role"))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        assert on_store(sqlite_settings, work) == 100
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_transaction_begins_in_the_same_turn_of_the_loop_as_its_first_statement(sqlite_settings, monkeypatch):
+    """Other processes wait for as long as it lasts, and not until a busy loop comes round to it."""
+    turns, at = [0], []
+    begun = sqlite_writer._begun
+
+    def noted(*given, **more) -> bool:
+        at.append(turns[0])
+        return begun(*given, **more)
+
+    def work():
+        at.append(turns[0])
+        yield from role("one")
+
+    async def run(store) -> None:
+        def turn() -> None:
+            turns[0] += 1
+            asyncio.get_running_loop().call_soon(turn)
+
+        turn()
+        await asyncio.sleep(0.01)
+        await store.perform(work())
+
+    monkeypatch.setattr(sqlite_writer, "_begun", noted)
+    on_store(sqlite_settings, run)
+    assert len(at) == 2
+    assert at[0] == at[1] > 0
+
+
+@pytest.mark.parametrize("cancels", [1, 2])
+def test_a_transaction_that_is_cancelled_while_it_is_committed_does_not_disturb_the_next(sqlite_settings, cancels):
+    async def work(store) -> set[str]:
+        slow = threading.Event()
+        await store._writer.do(lambda connection: connection.create_function("slowly", 0, lambda: slow.wait(5)))
+        store._writer._orders.put(lambda: slow.wait(5))  # the thread is busy when the commit is ordered
+        task = asyncio.create_task(store.perform(role("cancelled")))
+        await asyncio.sleep(0.05)
+        for _ in range(cancels):
+            task.cancel()
+            await asyncio.sleep(0.01)
+        following = asyncio.create_task(store.perform(role("next")))
+        await asyncio.sleep(0.05)
+        slow.set()
+        await following
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return {row[0] for row in await store.rows("SELECT name FROM role")}
+
+    assert "next" in on_store(sqlite_settings, work)
 
 
 def pragma_on_the_writer(server: LiveServer, pragma: str) -> None:

@@ -194,7 +194,7 @@ def _writing_connection(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         file, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False, cached_statements=STATEMENTS
     )
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
     connection.execute(f"PRAGMA wal_autocheckpoint={_PAGES_AHEAD}")
     connection.execute("PRAGMA busy_timeout=0")  # the writer waits by itself

@@ -22,6 +22,7 @@ STATEMENTS = 512
 """How many statements a connection keeps prepared."""
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005  # seconds, between two looks whether another process still writes
+_LOOKS_HERE, _PAUSE_HERE = 5, 0.001  # seconds
 _PRIMARY = 0xFF  # of SQLite's extended result codes, the part that says what it is
 
 _Value = TypeVar("_Value")
@@ -35,6 +36,7 @@ class Writer:
         self._busy_seconds = busy_seconds
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection
+        self._newest: asyncio.Future[Any]  # what was ordered last
         # A daemon: whoever fails before it is closed need not wait for it.
         self._thread = threading.Thread(target=self._work, name="keyrelay-sqlite", daemon=True)
         self._thread.start()
@@ -69,6 +71,7 @@ class Writer:
     def _ordered(self, what: Callable[[], _Value]) -> asyncio.Future[_Value]:
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[_Value] = loop.create_future()
+        self._newest = outcome
 
         def work() -> None:
             try:
@@ -98,12 +101,12 @@ class Writer:
         return await self._ordered(lambda: self._perform(work))
 
     async def perform_here(self, work: Work[Result]) -> Result:
-        """What may wait (for the lock, for the disk) in the thread, and the rest in the caller's.
+        """What waits for the disk in the thread, and the rest in the caller's.
 
         Two threads that both run Python take turns of milliseconds: a transaction took three times as long.
         """
         try:
-            await self.begin()
+            await self._begin_here()
             result = _drive(self._connection, work)
             await self.do(_commit)
         except BaseException as problem:
@@ -111,6 +114,19 @@ class Writer:
             await asyncio.shield(self.do(_roll_back))
             raise _meaning(problem) from problem
         return result
+
+    async def _begin_here(self) -> None:
+        """Begin to write with the caller's next step: others do not wait until its event loop comes round to it.
+
+        Who writes without a pause would never be met between two looks: that is waited for in the thread.
+        """
+        for _ in range(_LOOKS_HERE):
+            if not self._newest.done():  # of somebody who was cancelled
+                break
+            if _begun(self._connection):
+                return
+            await asyncio.sleep(_PAUSE_HERE)
+        await self.begin()
 
     async def begin(self) -> None:
         await self.do(self._begin)
