@@ -128,3 +128,17 @@ def test_what_is_less_important_than_the_level_is_left_out(started, level, told)
     for write in (logger.debug, logger.info, logger.warning, logger.error):
         write("event")
     assert read().count("\n") == told
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_short_way_writes_what_the_long_way_writes(started, form):
+    """The line of a request, with nobody else listening and with somebody who does."""
+    read = started(form=form)
+    logger, facts = logging.getLogger("keyrelay.test"), {"user": "jo\n", "status": 202}
+    log.line(logger, logging.INFO, "request", dict(facts))
+    log.line(logger, logging.DEBUG, "not wanted", dict(facts))
+    logging.getLogger().addHandler(logging.NullHandler())
+    log.line(logger, logging.INFO, "request", dict(facts))
+    short, long = (re.sub(STAMP, "", line) for line in read().splitlines())
+    assert short == long
+    assert "202" in short

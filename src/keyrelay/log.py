@@ -12,8 +12,10 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, TextIO
 
 from keyrelay import request_id
 from keyrelay.errors import KeyrelayError
@@ -23,12 +25,15 @@ _TALKATIVE = (
     *("asyncpg", "sqlalchemy", "alembic", "asyncio", "httpx2", "httpcore2"),
     *("botocore", "urllib3", "azure", "msal", "google", "opentelemetry", "requests"),
 )
+_LEVELS = {level: logging.getLevelName(level).lower() for level in (logging.DEBUG, logging.INFO, logging.WARNING)}
+
+# When (in seconds since 1970), how grave, from which logger, what, and its facts: a line without its end.
+_Form = Callable[[float, str, str, str, Mapping[str, Any]], str]
 
 
 def start(level: str, form: str) -> None:
     """Send the log of this process to standard error, as ``text`` or ``json``, from ``level`` upwards."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if form == "json" else _Text())
+    handler = _Lines(_json if form == "json" else _text)
     # Looked up for every line, and told in none; the last is how logging's own manual leaves out where a line is from.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001 - as the manual says
@@ -63,17 +68,46 @@ def _is_not_told_otherwise(record: logging.LogRecord) -> bool:
     return record.msg != "Invalid HTTP request received."
 
 
-def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    facts = dict(getattr(record, "facts", {}))
+def line(logger: logging.Logger, level: int, event: str, facts: dict[str, Any]) -> None:
+    """As ``logger.log``, for what is logged of every request: in a third of the time when nobody else listens."""
+    if not logger.isEnabledFor(level):
+        return
+    root = logging.getLogger()
+    if len(root.handlers) == 1 and isinstance(ours := root.handlers[0], _Lines) and not logger.handlers:
+        ours.tell(logger.name, level, event, facts)
+    else:
+        logger.log(level, event, extra={"facts": facts})
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Lines to standard error, written as ``form`` writes them."""
+
+    def __init__(self, form: _Form) -> None:
+        super().__init__(sys.stderr)
+        self._form = form
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = _known(dict(getattr(record, "facts", {})))
+        if record.exc_info and record.exc_info[1] is not None:
+            facts.update(failure(record.exc_info[1]))
+        return self._form(record.created, record.levelname.lower(), record.name, record.getMessage(), facts)
+
+    def tell(self, logger: str, level: int, event: str, facts: dict[str, Any]) -> None:
+        text = self._form(time.time(), _LEVELS[level], logger, event, _known(facts))
+        with self.lock or nullcontext(), suppress(OSError, ValueError):  # nobody reads it any more
+            self.stream.write(text + "\n")
+            self.stream.flush()
+
+
+def _known(facts: dict[str, Any]) -> dict[str, Any]:
+    """With the request that is worked on."""
     if (current := request_id.current()) is not None:
         facts.setdefault("request_id", current)
-    if record.exc_info and record.exc_info[1] is not None:
-        facts.update(failure(record.exc_info[1]))
     return facts
 
 
-def _stamp(record: logging.LogRecord) -> str:
-    return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
+def _stamp(at: float) -> str:
+    return f"{_second(int(at))}.{int(at % 1 * 1000):03d}Z"
 
 
 @lru_cache(maxsize=4)
@@ -81,20 +115,13 @@ def _second(at: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
 
 
-class _Json(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "at": _stamp(record),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            "logger": record.name,
-        }
-        return json.dumps(line | _facts(record), default=str, ensure_ascii=False)
+def _json(at: float, level: str, logger: str, event: str, facts: Mapping[str, Any]) -> str:
+    whole = {"at": _stamp(at), "level": level, "event": event, "logger": logger, **facts}
+    return json.dumps(whole, default=str, ensure_ascii=False)
 
 
-class _Text(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        facts = "".join(f" {name}={value!r}" for name, value in _facts(record).items())
-        # One event is one line, whatever a caller put into a name.
-        message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
-        return f"{_stamp(record)} {record.levelname.lower():7} {message}{facts}"
+def _text(at: float, level: str, logger: str, event: str, facts: Mapping[str, Any]) -> str:  # noqa: ARG001 - a form
+    told = "".join([f" {name}={value!r}" for name, value in facts.items()])
+    # One event is one line, whatever a caller put into a name.
+    event = event.replace("\r", "\\r").replace("\n", "\\n")
+    return f"{_stamp(at)} {level:7} {event}{told}"

@@ -96,7 +96,7 @@ def test_a_caller_who_goes_away_is_told_without_a_status(sqlite_server, logged, 
 
 
 def test_the_line_for_people_has_the_same(sqlite_server, logged):
-    logging.getLogger().handlers[0].setFormatter(log._Text())
+    logging.getLogger().handlers[0]._form = log._text
     sqlite_server.put_v2(ANONYMOUS).raise_for_status()
     assert re.search(
         r"info    request method='PUT' route='/KeyfactorAPI/SMTP' status=200 milliseconds=[\d.]+ user='admin'"

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from keyrelay import request_id, traces
+from keyrelay import log, request_id, traces
 from keyrelay.api.callers import Callers
 from keyrelay.api.figures import Figures
 
@@ -28,8 +28,7 @@ _SERIOUS = frozenset({401, 403, 429})
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Visit:
+class Visit(msgspec.Struct):
     """One request. ``route`` and ``user`` are known once it was found out what is asked, and by whom."""
 
     id: str
@@ -61,7 +60,8 @@ class Visits:
 
     async def receive(self, scope: Scope, receive: Receive, send: Send) -> None:
         state: dict[str, Any] = scope.setdefault("state", {})
-        visit = state[_VISIT] = self._begin(scope)
+        visit = state[_VISIT] = self.begin(scope)
+        request_id.enter(visit.id)
         began = time.perf_counter()
 
         async def noting(message: Message) -> None:
@@ -74,25 +74,26 @@ class Visits:
             try:
                 await self._handle(scope, receive, noting)
             finally:
-                seconds = time.perf_counter() - began
-                self._figures.requests[visit.route, visit.method, visit.status_class] += 1
-                if ENDLESS not in state:
-                    self._figures.seconds[visit.route].observe(seconds)
-                _log(visit, seconds)
+                self.end(visit, time.perf_counter() - began, endless=ENDLESS in state)
                 _tell(visit, span)
 
-    def _begin(self, scope: Scope) -> Visit:
+    def begin(self, scope: Scope) -> Visit:
+        """A request begins."""
         peer = scope["client"][0] if scope["client"] else None
         number = self._callers.request_id(peer, scope["headers"])
-        request_id.enter(number)
         method = scope["method"] if scope["method"] in _METHODS else OTHER
         return Visit(number, self._callers.address(peer, scope["headers"]), method)
+
+    def end(self, visit: Visit, seconds: float, *, endless: bool = False) -> None:
+        """It was answered, or its caller has gone away."""
+        self._figures.requests[visit.route, visit.method, visit.status_class] += 1
+        if not endless:
+            self._figures.seconds[visit.route].observe(seconds)
+        _log(visit, seconds)
 
 
 def _log(visit: Visit, seconds: float) -> None:
     level = _level(visit)
-    if not _logger.isEnabledFor(level):
-        return
     facts = {
         "method": visit.method,
         "route": visit.route,
@@ -101,7 +102,7 @@ def _log(visit: Visit, seconds: float) -> None:
         "user": visit.user,
         "address": visit.address,
     }
-    _logger.log(level, "request", extra={"facts": facts})
+    log.line(_logger, level, "request", facts)
 
 
 def _level(visit: Visit) -> int:
