@@ -15,11 +15,23 @@ from keyrelay import server, settings
 from keyrelay.api.doors import Doors
 
 
+class _Nothing:
+    """It answers as an application does."""
+
+    def answer(self, scope: Scope) -> None:
+        """Not at once."""
+
+    def expect(self, cycle: object) -> bool:  # noqa: ARG002 - of whatever request
+        return False
+
+
 class Answering:
     """An application that answers everything with this body."""
 
     def __init__(self, body: bytes) -> None:
+        self.application = self
         self.doors = Doors(10_000)
+        self.quick_reads = self.quick_submissions = _Nothing()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         self._start = {"type": "http.response.start", "status": 200, "headers": headers}
         self._rest = {"type": "http.response.body", "body": body}
@@ -33,9 +45,6 @@ class Answering:
             return
         await send(self._start)
         await send(self._rest)
-
-    def at_once(self, scope: Scope) -> None:
-        """Nothing: it answers as an application does."""
 
 
 if __name__ == "__main__":

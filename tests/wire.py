@@ -37,3 +37,14 @@ def read_answer(opened: socket.socket) -> httpx2.Response:
         body = stream.read(int(headers["content-length"]))
     assert len(body) == int(headers["content-length"])
     return httpx2.Response(status, headers=headers, content=body)
+
+
+def read_answers(opened: socket.socket, count: int) -> list[httpx2.Response]:
+    """Read so many that come one behind the other, and perhaps beyond."""
+    stream = opened.makefile("rb")
+    answers = []
+    for _ in range(count):
+        status = int(stream.readline().split()[1])
+        headers = httpx2.Headers([line.decode().strip().split(": ", 1) for line in iter(stream.readline, b"\r\n")])
+        answers.append(httpx2.Response(status, headers=headers, content=stream.read(int(headers["content-length"]))))
+    return answers

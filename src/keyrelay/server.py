@@ -46,7 +46,6 @@ from keyrelay.store.model import Store
 
 if TYPE_CHECKING:
     from keyrelay.api.app import Application
-    from keyrelay.api.doors import Doors
     from keyrelay.outbox.outbox import Outbox
     from keyrelay.relay.credentials import Opener
     from keyrelay.relay.opening import Terms
@@ -251,18 +250,13 @@ class Served:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        assert self._application is not None  # noqa: S101 - the server waits for the start-up to complete
-        await self._application(scope, receive, send)
-
-    def at_once(self, scope: Scope) -> bytes | None:
-        """The rest of a 200 that needs no waiting (``QuickReads``)."""
-        return None if self._application is None else self._application.at_once(scope)
+        await self.application(scope, receive, send)
 
     @property
-    def doors(self) -> Doors:
-        """Those of the application; there is one before anybody can connect."""
-        assert self._application is not None  # noqa: S101 - as above
-        return self._application.doors
+    def application(self) -> Application:
+        """There is one before anybody can connect: the server waits for the start-up to complete."""
+        assert self._application is not None  # noqa: S101 - as told
+        return self._application
 
     async def _live(self, receive: Receive, send: Send) -> None:
         with self._traced:

@@ -7,14 +7,14 @@ import socket
 import time
 from typing import Any
 
-import httpx2
 import pytest
 from starlette.types import Scope
 
 from complaints import OWN
+from keyrelay.api.quick_reads import QuickReads
 from keyrelay.server import Served
 from live import ANONYMOUS, BASIC, SMTP, LiveServer
-from wire import AUTHORIZATION, JSON, connection, head, read_answer
+from wire import AUTHORIZATION, JSON, connection, head, read_answer, read_answers
 
 V2 = "x-keyfactor-api-version: 2"
 _IDLE_SECONDS = 5  # after which uvicorn closes
@@ -25,25 +25,15 @@ GET = head("GET", SMTP, AUTHORIZATION, V2)
 def quick(sqlite_server: LiveServer, monkeypatch) -> list[object]:
     """What was answered at once, in order; None for what had to take the long road."""
     answers: list[object] = []
-    at_once = Served.at_once
+    answer = QuickReads.answer
 
-    def noted(served: Served, scope: Scope) -> object:
-        answers.append(at_once(served, scope))
+    def noted(reads: QuickReads, scope: Scope) -> object:
+        answers.append(answer(reads, scope))
         return answers[-1]
 
     assert sqlite_server.put_v2(BASIC).status_code == 200
     sqlite_server.get_v2()
-    monkeypatch.setattr(Served, "at_once", noted)
-    return answers
-
-
-def read_answers(opened: socket.socket, count: int) -> list[httpx2.Response]:
-    stream = opened.makefile("rb")
-    answers = []
-    for _ in range(count):
-        status = int(stream.readline().split()[1])
-        headers = httpx2.Headers([line.decode().strip().split(": ", 1) for line in iter(stream.readline, b"\r\n")])
-        answers.append(httpx2.Response(status, headers=headers, content=stream.read(int(headers["content-length"]))))
+    monkeypatch.setattr(QuickReads, "answer", noted)
     return answers
 
 

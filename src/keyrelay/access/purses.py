@@ -66,13 +66,17 @@ class Purses:
 
     async def take(self, *meters: Meter) -> None:
         """One of each, or none of any. Raises what their limits say, or StoreUnavailable."""
-        if self._pay(meters, self._clock()):
+        if self.pay(*meters):
             return
         caller = _Caller(meters, asyncio.get_running_loop().create_future())
         self._waiting.append(caller)
         if self._task is None:
             self._task = asyncio.create_task(self._serve_all(), name="keyrelay-purses")
         await caller.served
+
+    def pay(self, *meters: Meter) -> bool:
+        """Whether there was one in each purse, which is taken; raises what a limit says that is known to be used up."""
+        return self._pay(meters, self._clock())
 
     async def close(self) -> None:
         """Return when nobody waits any more."""

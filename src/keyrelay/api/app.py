@@ -27,7 +27,9 @@ from keyrelay.api.answers import Answer
 from keyrelay.api.callers import Callers
 from keyrelay.api.operations import KeyfactorStyle, OwnStyle, Resource, Services, Style, blamed
 from keyrelay.api.outbox_desk import OutboxDesk
-from keyrelay.api.quick import QuickReads
+from keyrelay.api.quick_reads import QuickReads
+from keyrelay.api.quick_submissions import QuickSubmissions
+from keyrelay.api.submitting import Submitting
 from keyrelay.api.visits import Visits, visit_of
 from keyrelay.errors import KeyrelayError, MethodNotAllowed, NotFound
 
@@ -53,11 +55,13 @@ class Application:
         compatible = [*compatible, *status.resources(base_path, keyfactor, services, compatible)]
         desk = OutboxDesk(services)
         self._portal = portal(desk)
+        submitting = Submitting(services)
+        submissions = messages.resources(self._own, services, desk, submitting)
         own = [
             *profile.resources(self._own, services),
             *diagnoses.resources(self._own, services),
             *pam_try.resources(self._own, services),
-            *messages.resources(self._own, services, desk),
+            *submissions,
             *outbox.resources(self._own, services, desk),
             metrics.route(self._own, services),
         ]
@@ -76,7 +80,8 @@ class Application:
         self._router = Router(routes, redirect_slashes=False, default=self._not_found)
         self._visits = Visits(Callers(services.settings.trusted_proxies), services.figures, self._handle)
         self.doors = services.doors
-        self.at_once = QuickReads(compatible[0]).answer
+        self.quick_reads = QuickReads(compatible[0])
+        self.quick_submissions = QuickSubmissions(submissions[0], submitting, self._visits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

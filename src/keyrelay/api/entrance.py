@@ -14,6 +14,7 @@ import msgspec
 from starlette.requests import Request
 
 from keyrelay import traces
+from keyrelay.access.identity import Identity
 from keyrelay.access.limits import Limit, Meter
 from keyrelay.api.answers import JSON, Answer, Header
 from keyrelay.api.conventions import media_type, read_body, require_json
@@ -31,7 +32,7 @@ from keyrelay.errors import (
 )
 from keyrelay.outbox.foresight import TOO_LARGE_FOR_RELAY, Foresight
 from keyrelay.outbox.letter import Bounds
-from keyrelay.outbox.queue import Key, Order
+from keyrelay.outbox.queue import Key, Order, Receipt
 from keyrelay.outbox.repeats import earlier
 
 _PATH = b"/api/v1/messages/"
@@ -47,6 +48,18 @@ _REPLAYED: Header = (b"idempotency-replayed", b"true")
 _encode = msgspec.json.Encoder().encode
 
 Result = TypeVar("Result")
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A message that is being made durable."""
+
+    receipt: asyncio.Future[Receipt]
+    message_id: str | None
+
+    @property
+    def answer(self) -> Answer:
+        """When it is durable. Raises why it is not."""
+        return _accepted(self.receipt.result().id, self.message_id)
 
 
 class Entrance:
@@ -92,8 +105,7 @@ class Entrance:
         snapshot = await self._services.keeper.snapshot()
         if snapshot.profile is None:
             raise NoProfile("No profile is configured yet.")
-        by, origin = Meter(self._users, call.identity.name), Meter(self._addresses, address_of(call.request))
-        await self._services.purses.take(by, origin)
+        await self._services.purses.take(*self._meters(call.identity.name, address_of(call.request)))
         names = Names(call.identity)
         allowance, now = names.allowance(snapshot.profile, self._bounds), datetime.now(UTC)
         try:
@@ -109,6 +121,35 @@ class Entrance:
         if receipt.repeated and (known := await self._known(order)) is not None:
             return known
         return _accepted(receipt.id, handed.letter.message_id)
+
+    def take_in_now(self, identity: Identity, address: str, query: str, body: bytes) -> Taken | None:
+        """What ``take_in`` does with a message without a key, if it can be done without waiting.
+
+        None when it cannot, or when anything is wrong: then nothing has happened.
+        """
+        keeper = self._services.keeper
+        profile = keeper.loaded.profile
+        if profile is None or keeper.loaded_mark != self._services.store.marks["profile"]:
+            return None
+        names = Names(identity)
+        try:
+            handed = from_rfc822(body, query, names.allowance(profile, self._bounds), datetime.now(UTC))
+        except BadInput:
+            return None
+        letter, queue = handed.letter, self._outbox.queue
+        if not self._foresight.is_ordinary(letter, keeper.loaded.tag) or not queue.is_open_to(len(letter.content)):
+            return None
+        try:
+            paid = self._services.purses.pay(*self._meters(identity.name, address))
+        except TooManyMessages:
+            return None
+        if not paid:
+            return None
+        order = Order(identity.name, handed.priority, handed.send_after)
+        return Taken(queue.enter(letter, order), letter.message_id)
+
+    def _meters(self, name: str, address: str) -> tuple[Meter, Meter]:
+        return Meter(self._users, name), Meter(self._addresses, address)
 
     async def _known(self, order: Order) -> Answer | None:
         """The answer to the same submission when it came first."""

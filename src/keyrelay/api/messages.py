@@ -6,11 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from keyrelay.access.permissions import MODIFY_MESSAGES, READ_CONTENT, READ_MESSAGES
-from keyrelay.api import submitting
 from keyrelay.api.answers import JSON, Answer
 from keyrelay.api.conventions import Fields, read_fields
 from keyrelay.api.operations import Call, Handler, Operation, Resource, Services, Style, while_the_caller_waits
 from keyrelay.api.outbox_desk import OutboxDesk
+from keyrelay.api.submitting import Submitting
 from keyrelay.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:  # what a start does not need
@@ -26,14 +26,14 @@ _ACTIONS: tuple[Action, ...] = ("cancel", "hold", "release", "resend")
 _FOREIGN = ((b"content-type", b"message/rfc822"), (b"content-security-policy", b"default-src 'none'; sandbox"))
 
 
-def resources(style: Style, services: Services, desk: OutboxDesk) -> list[Resource]:
+def resources(style: Style, services: Services, desk: OutboxDesk, submitting: Submitting) -> list[Resource]:
     messages = Messages(services, desk)
 
     def resource(path: str, **operations: Operation) -> Resource:
         return Resource(path, operations, style, services)
 
     return [
-        resource(_ALL, GET=Operation({1: messages.list}, READ_MESSAGES), POST=submitting.post(services)),
+        resource(_ALL, GET=Operation({1: messages.list}, READ_MESSAGES), POST=submitting.operation),
         resource(f"{_ALL}/resend", POST=Operation({1: messages.resend_failed}, MODIFY_MESSAGES)),
         resource(_ONE, GET=Operation({1: messages.get}, READ_MESSAGES)),
         resource(f"{_ONE}/raw", GET=Operation({1: messages.content}, READ_CONTENT)),

@@ -215,14 +215,19 @@ class Resource:
         except KeyrelayError as error:
             if isinstance(error, _REFUSED):
                 self._note(request, identity, error)
-            answer = self.style.explain(blamed(error) if is_our_fault(error) else error, self.name)
+            answer = self.explain(error)
             if isinstance(error, SignInRequired) and _of_a_page(scope):
                 answer = for_a_script(answer)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one clear answer
-            answer = self.style.explain(blamed(error), self.name)
+            answer = self.explain(error)
         await answer.with_headers(*self.style.headers(operation, version, self.path)).send(send)
+
+    def explain(self, error: Exception) -> Answer:
+        """The one clear answer to what went wrong; what is our fault is logged."""
+        told = error if isinstance(error, KeyrelayError) and not is_our_fault(error) else blamed(error)
+        return self.style.explain(told, self.name)
 
     def _operation(self, method: str) -> Operation:
         operation = self.operations.get(method)

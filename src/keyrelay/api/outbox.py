@@ -7,10 +7,10 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.requests import Request
 from starlette.types import Send
 
@@ -91,11 +91,10 @@ async def standing(services: Services, desk: OutboxDesk) -> tuple[Overview, Docu
     return found, overview_document(found, most, (await services.keeper.snapshot()).profile)
 
 
-@dataclass(frozen=True)
-class _Stream(Events):
+class _Stream(Events, frozen=True):
     """Events to somebody who listens until it has been sent, however that ends."""
 
-    listening: AsyncExitStack = field(default_factory=AsyncExitStack)
+    listening: AsyncExitStack = msgspec.field(default_factory=AsyncExitStack)
 
     async def send(self, send: Send) -> None:
         async with self.listening:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from keyrelay import errors, request_id
 from keyrelay.api.answers import JSON, Answer, Header
@@ -150,7 +152,7 @@ def _challenges(error: errors.SignInRequired) -> tuple[Header, ...]:
 
 def for_a_script(answer: Answer) -> Answer:
     """The same without the challenge for which a browser asks for a password in a window of its own."""
-    return replace(answer, headers=tuple(header for header in answer.headers if header != _BASIC))
+    return structs.replace(answer, headers=tuple(header for header in answer.headers if header != _BASIC))
 
 
 def _json(body: dict[str, object] | dict[str, str]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -12,10 +12,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from keyrelay import request_id
 from keyrelay.api import short_way
 from keyrelay.api.answers import PRIVATE, Answer
-from keyrelay.api.doors import PROBE, Doors
+from keyrelay.api.doors import PROBE
 from keyrelay.api.problems import keyfactor_answer
 from keyrelay.api.visits import ENDLESS
 from keyrelay.errors import HeadTooLarge, KeyrelayError, NotHttp, TooManyConnections
+
+if TYPE_CHECKING:
+    from keyrelay.api.app import Application
 
 _HELD_BYTES = 64 * 1024
 _HEAD_SECONDS = 10.0
@@ -28,8 +31,8 @@ _logger = logging.getLogger(__name__)
 class BoundedProtocol(HttpToolsProtocol):
     """Keeps 64 KiB of an unfinished head (or of trailers), and waits ten to twenty seconds for it to be finished.
 
-    What the application can answer ``at_once`` is sent without a task. The application's ``doors`` say how many
-    connections there may be.
+    The application's quick reads and submissions are answered without a task. Its doors say how many connections there
+    may be.
     """
 
     _held = 0
@@ -37,11 +40,14 @@ class BoundedProtocol(HttpToolsProtocol):
     _unfinished: tuple[object, int] = (None, 0)
     _clock: asyncio.TimerHandle | None = None
     _let_in = False
+    _receiving = False
+    _held_back: tuple[RequestResponseCycle, ASGI3Application] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._read = self.app.at_once
-        self._doors: Doors = self.app.doors
+        application: Application = self.app.application
+        self._reads, self._submissions = application.quick_reads, application.quick_submissions
+        self._doors = application.doors
         self._let_in = self._doors.enter(self)
         if self._let_in:
             self._clock = self.loop.call_later(_HEAD_SECONDS, self._tick)
@@ -56,7 +62,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._moved = False
+        self._receiving = True
         super().data_received(data)
+        self._receiving = False
+        if self._held_back is not None:
+            (cycle, app), self._held_back = self._held_back, None
+            self._take_the_long_road(cycle, app)
         self._held = 0 if self._moved else self._held + len(data)
         if self._held > _HELD_BYTES:
             self._refuse(HeadTooLarge(f"The head of the request has more than {_HELD_BYTES} bytes."))
@@ -68,6 +79,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._moved = True
         super().on_message_complete()
+        if self._held_back is not None and self._held_back[0] is self.cycle and self._submissions.take(self.cycle):
+            self._held_back = None
+            self._unset_keepalive_if_required()  # as below
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -92,6 +106,12 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.response_started = cycle.response_complete = True
             cycle.on_response()
             return
+        if self._receiving and self._submissions.expect(cycle):
+            self._held_back = cycle, app  # until it is known whether its body has come with its head
+            return
+        self._take_the_long_road(cycle, app)
+
+    def _take_the_long_road(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._unset_keepalive_if_required()  # armed when an answer before it was sent at once
         short_way.lay(cycle)
         super()._start_asgi_task(cycle, app)
@@ -100,8 +120,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # Not what has waited for an answer before it: a thousand of those would call each other.
         if cycle is not self.cycle or not cycle.keep_alive or self.flow.write_paused or self.transport.is_closing():
             return None
-        answer: bytes | None = self._read(cycle.scope)
-        return answer
+        return self._reads.answer(cycle.scope)  # type: ignore[arg-type]  # it is what it is handed on as
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         self._refuse(NotHttp("What was sent is no HTTP/1.1."))

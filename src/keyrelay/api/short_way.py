@@ -30,6 +30,7 @@ def _body(cycle: RequestResponseCycle) -> bytes | None:
     if cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected:
         return None
     body, cycle.body = bytes(cycle.body), bytearray()
+    cycle.scope.pop(BODY_THAT_CAME, None)  # type: ignore[misc]  # it would keep what keeps it
     cycle.message_event.clear()  # what comes next is that the caller goes away
     cycle.flow.resume_reading()
     return body
@@ -57,24 +58,26 @@ class _Sender:
         if self._cycle.flow.write_paused and not self._cycle.disconnected:
             await self._cycle.flow.drain()
         if not self._cycle.disconnected:
-            self._write(head, message.get("body", b""))
+            write(self._cycle, head["status"], head["headers"], message.get("body", b""))
+        del self._cycle.send  # each would keep the other until the collector comes
 
-    def _write(self, head: Message, body: bytes) -> None:
-        cycle, status = self._cycle, head["status"]
-        headers = [*cycle.default_headers, *head["headers"]]
-        if (b"connection", b"close") in headers:
-            cycle.keep_alive = False
-        elif not cycle.keep_alive:
-            headers.append((b"connection", b"close"))
-        cycle.response_started, cycle.waiting_for_100_continue = True, False
-        if cycle.scope["method"] == "HEAD" or status in _WITHOUT_BODY:
-            body = b""
-        cycle.transport.write(b"%s%s\r\n%s" % (_status_line(status), encoded(headers), body))
-        cycle.response_complete = True
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
+
+def write(cycle: RequestResponseCycle, status: int, own_headers: Iterable[Header], body: bytes) -> None:
+    """Write an answer that is whole, to a caller who is still there."""
+    headers = [*cycle.default_headers, *own_headers]
+    if (b"connection", b"close") in headers:
+        cycle.keep_alive = False
+    elif not cycle.keep_alive:
+        headers.append((b"connection", b"close"))
+    cycle.response_started, cycle.waiting_for_100_continue = True, False
+    if cycle.scope["method"] == "HEAD" or status in _WITHOUT_BODY:
+        body = b""
+    cycle.transport.write(b"%s%s\r\n%s" % (_status_line(status), encoded(headers), body))
+    cycle.response_complete = True
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
 
 
 def encoded(headers: Iterable[Header]) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
@@ -105,7 +104,7 @@ def from_rfc822(body: bytes, query: str, allowance: Allowance, now: datetime) ->
         return Handed(letter, 0, None)
     given = _parameters(query, allowance.bounds.recipients)
     when = _When(now, [_not_a_parameter(name) for name in given if name not in _ENVELOPE])
-    when.found += [_more_than_once(name) for name in _ONCE if len(given.get(name, ())) > 1]
+    when.found += [_more_than_once(name) for name in _ONCE if name in given and len(given[name]) > 1]
     priority, send_after = (when.priority(_first(given, "priority")), when.send_after(_first(given, "send_after")))
     try:
         letter = read(body, allowance, now=now, sender=_first(given, "sender"), recipients=given.get("recipient"))
@@ -176,8 +175,7 @@ def _as_parameter(violation: Violation) -> Violation:
     return violation
 
 
-@dataclass(slots=True)
-class _When:
+class _When(msgspec.Struct):
     """Reads when to send, and how urgently; ``found`` collects what is wrong."""
 
     now: datetime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from keyrelay.access.permissions import SUBMIT
@@ -13,16 +13,27 @@ if TYPE_CHECKING:  # what a start does not need: the first message imports it
     from keyrelay.api.entrance import Entrance
 
 
-def post(services: Services) -> Operation:
-    """The operation. Who may send in some names alone is admitted, and may do just that."""
+class Submitting:
+    """What takes messages in, for one process."""
 
-    @cache
-    def entrance() -> Entrance:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    @cached_property
+    def entrance(self) -> Entrance:
         from keyrelay.api.entrance import Entrance
 
-        return Entrance(services)
+        return Entrance(self._services)
 
-    async def take_in(call: Call) -> Answer:
-        return await entrance().take_in(call)
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was a first message."""
+        return "entrance" in self.__dict__
 
-    return Operation({1: take_in}, SUBMIT, in_part=True)
+    @property
+    def operation(self) -> Operation:
+        """Who may send in some names alone is admitted, and may do just that."""
+        return Operation({1: self._take_in}, SUBMIT, in_part=True)
+
+    async def _take_in(self, call: Call) -> Answer:
+        return await self.entrance.take_in(call)

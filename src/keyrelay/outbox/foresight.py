@@ -45,10 +45,9 @@ class Foresight:
 
         An ordinary message is judged by what is known, and waits for nothing.
         """
-        offered = self._mailer.offered(tag)
-        special = letter.needs_smtputf8 or letter.needs_8bit
-        if not special and (offered is None or not offered.size) and len(letter.content) < _LARGE:
+        if self.is_ordinary(letter, tag):
             return
+        offered = self._mailer.offered(tag)
         if offered is None:
             await self._ask(tag)
             offered = self._mailer.offered(tag)
@@ -58,6 +57,13 @@ class Foresight:
             found = await self._lacking(letter, self._mailer.offered(tag))
         if found is not None:
             raise BadInput((found,))
+
+    def is_ordinary(self, letter: Letter, tag: str) -> bool:
+        """Whether there is nothing about the message that a relay could be unable to take, as far as is known."""
+        if letter.needs_smtputf8 or letter.needs_8bit or len(letter.content) >= _LARGE:
+            return False
+        offered = self._mailer.offered(tag)
+        return offered is None or not offered.size or len(letter.content) <= offered.size
 
     async def _ask(self, tag: str) -> None:
         """Have a session opened, unless somebody has done that a moment ago; many who wait share one."""

@@ -102,18 +102,26 @@ class Queue:
 
         Raises OutboxFull, KeyReused or StoreUnavailable.
         """
-        if (wall := self._watch.wall) is None:
+        if self._watch.wall is None:
             await self._office.open()
-            wall = self._watch.clock.wall
         await self._room.require(len(letter.content))
         if self._octets > _MOST_WAITING:
             raise StoreUnavailable("More is handed in than the database can take.")
-        entry = _Entry(new_id(wall), letter, order, asyncio.get_running_loop().create_future())
+        return await self.enter(letter, order)  # a caller who goes away has handed the message in all the same
+
+    def is_open_to(self, octets: int) -> bool:
+        """Whether a message of so many octets may ``enter``, as far as that is known without waiting."""
+        return self._watch.wall is not None and self._room.has(octets) and self._octets <= _MOST_WAITING
+
+    def enter(self, letter: Letter, order: Order) -> asyncio.Future[Receipt]:
+        """As ``submit``, for what may enter; done when the message is safe. Ends with KeyReused or StoreUnavailable."""
+        self._room.take(len(letter.content))
+        entry = _Entry(new_id(self._watch.clock.wall), letter, order, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
         self._octets += len(letter.content)
         if self._task is None:
             self._task = asyncio.create_task(self._commit_all(), name="keyrelay-queue", context=Context())
-        return await entry.receipt  # a caller who goes away has handed the message in all the same
+        return entry.receipt
 
     async def close(self) -> None:
         """Return when everything that was handed in is committed."""

@@ -37,7 +37,8 @@ _TAKEN_OUT = frozenset({b"bcc", b"resent-bcc", b"return-path", b"content-length"
 _AUTHORS = (b"from", b"sender", b"resent-from", b"resent-sender")
 _NAMED = (b"to", b"cc", b"bcc")
 _OF_MAILBOXES = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc"})
-_DESCRIBING = frozenset({b"mime-version", b"content-type", b"content-transfer-encoding"})
+_OF_PARTS = frozenset({b"content-type", b"content-transfer-encoding"})
+_DESCRIBING = _OF_PARTS | {b"mime-version"}
 _PLAIN_UTF8 = ["MIME-Version: 1.0", "Content-Type: text/plain; charset=utf-8", "Content-Transfer-Encoding: 8bit"]
 _SPACE, _DELETE = 0x20, 0x7F
 _FREE_TEXT = re.compile(rb"subject|comments|x-(?!original-|forwarded-).*|organization|thread-topic")
@@ -200,6 +201,8 @@ class _Reading:
 
     def check_content(self) -> None:
         """Look at what the head says of the body, and at the parts if there are any."""
+        if self._seven_bit and _OF_PARTS.isdisjoint(self._fields):
+            return
         try:
             whole = self._whole()
             if whole.holds_parts or not self._seven_bit:

@@ -27,19 +27,29 @@ class Room:
         self._looked_at = float("-inf")
         self._looking = asyncio.Lock()
 
+    def has(self, octets: int) -> bool:
+        """Whether so many more may be kept, as far as that is known without a look."""
+        return self._is_known() and octets <= self._left and (self._free is None or octets <= self._free)
+
     async def require(self, octets: int) -> None:
         """Raise OutboxFull unless so many more may be kept."""
-        if time.monotonic() > self._looked_at + _BELIEVED_SECONDS:
+        if not self._is_known():
             async with self._looking:
-                if time.monotonic() > self._looked_at + _BELIEVED_SECONDS:
+                if not self._is_known():
                     await self._look()
         if octets > self._left:
             raise OutboxFull(f"The outbox holds all that it may ({self._most // 1024 // 1024} MiB).")
         if self._free is not None and octets > self._free:
             raise OutboxFull("The disk is nearly full.", remedy="Make room on the disk of the data directory.")
+
+    def take(self, octets: int) -> None:
+        """So many more are kept now."""
         self._left -= octets
         if self._free is not None:
             self._free -= octets
+
+    def _is_known(self) -> bool:
+        return time.monotonic() <= self._looked_at + _BELIEVED_SECONDS
 
     async def _look(self) -> None:
         self._left = self._most - await held(self._reader)
