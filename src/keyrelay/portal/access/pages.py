@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keyrelay.access.permissions import READ_SECURITY
 from keyrelay.api.answers import Answer
-from keyrelay.portal.access import claims, password, providers, roles, tokens, user, users
+from keyrelay.portal.access import claims, identity_providers, password, roles, tokens, user, users
 from keyrelay.portal.page import Asked, Right
 
 
@@ -18,7 +18,7 @@ PAGES = {
     **user.PAGES,
     **roles.PAGES,
     **claims.PAGES,
-    **providers.PAGES,
+    **identity_providers.PAGES,
     **tokens.PAGES,
     **password.PAGES,
 }
