@@ -25,8 +25,6 @@ _TALKATIVE = (
     *("asyncpg", "sqlalchemy", "alembic", "asyncio", "httpx2", "httpcore2"),
     *("botocore", "urllib3", "azure", "msal", "google", "opentelemetry", "requests"),
 )
-_LEVELS = {level: logging.getLevelName(level).lower() for level in (logging.DEBUG, logging.INFO, logging.WARNING)}
-
 # When (in seconds since 1970), how grave, from which logger, what, and its facts: a line without its end.
 _Form = Callable[[float, str, str, str, Mapping[str, Any]], str]
 
@@ -93,7 +91,7 @@ class _Lines(logging.StreamHandler[TextIO]):
         return self._form(record.created, record.levelname.lower(), record.name, record.getMessage(), facts)
 
     def tell(self, logger: str, level: int, event: str, facts: dict[str, Any]) -> None:
-        text = self._form(time.time(), _LEVELS[level], logger, event, _known(facts))
+        text = self._form(time.time(), logging.getLevelName(level).lower(), logger, event, _known(facts))
         with self.lock or nullcontext(), suppress(OSError, ValueError):  # nobody reads it any more
             self.stream.write(text + "\n")
             self.stream.flush()

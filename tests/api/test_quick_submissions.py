@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from keyrelay import log, traces
+from keyrelay.api import entrance
 from keyrelay.api.quick_submissions import QuickSubmissions
 from keyrelay.errors import StoreUnavailable
 from keyrelay.outbox.queue import Queue
@@ -305,6 +306,16 @@ def test_what_nobody_foresaw_is_one_clear_answer(desk, roads, monkeypatch):
     answer = quick_answer(desk, roads, request())
     assert "canary" not in answer.text
     refused(answer, 500, "unexpected")
+
+
+def test_what_nobody_foresaw_before_it_is_taken_in_is_no_word_about_http(desk, roads, monkeypatch):
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("canary")
+
+    before = number_kept(desk)
+    monkeypatch.setattr(entrance, "from_rfc822", failing)
+    refused(answer_to(desk, request()), 500, "unexpected")
+    assert (roads, number_kept(desk)) == ([False], before)
 
 
 def test_with_traces_every_submission_has_a_task_and_its_span(desk, roads, monkeypatch):

@@ -23,7 +23,6 @@ from keyrelay.api.answers import Answer
 from keyrelay.api.operations import Resource
 from keyrelay.api.submitting import Submitting
 from keyrelay.api.visits import Visit, Visits
-from keyrelay.errors import StoreUnavailable
 
 if TYPE_CHECKING:  # what a start does not need
     from keyrelay.api.entrance import Taken
@@ -54,6 +53,12 @@ class QuickSubmissions:
 
     def take(self, cycle: RequestResponseCycle) -> bool:
         """Take in the message of a request that is whole. False when it has to take the long road."""
+        try:
+            return self._take(cycle)
+        except Exception:  # noqa: BLE001 - the long road comes to it as well, and answers it
+            return False
+
+    def _take(self, cycle: RequestResponseCycle) -> bool:
         scope: Scope = cycle.scope  # type: ignore[assignment]  # it is what it is handed on as
         headers = dict(scope["headers"])
         authorization = headers.get(b"authorization")
@@ -61,10 +66,7 @@ class QuickSubmissions:
             return False
         if not _MORE.isdisjoint(headers) or cycle.flow.write_paused:
             return False
-        try:
-            self._services.store.look()
-        except StoreUnavailable:
-            return False
+        self._services.store.look()
         identity = self._services.sign_in.remembered(authorization)
         if identity is None or not identity.may(SUBMIT):
             return False
