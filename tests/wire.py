@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 
 import httpx2
 
-from live import ADMIN_PASSWORD, LiveServer
+from live import ADMIN_PASSWORD, Command, LiveServer
 
 AUTHORIZATION = "Authorization: Basic " + base64.b64encode(f"admin:{ADMIN_PASSWORD}".encode()).decode()
 JSON = "Content-Type: application/json"
@@ -20,7 +20,7 @@ def head(method: str, path: str, *headers: str) -> bytes:
 
 
 @contextmanager
-def connection(server: LiveServer) -> Iterator[socket.socket]:
+def connection(server: LiveServer | Command) -> Iterator[socket.socket]:
     url = httpx2.URL(server.url)
     with closing(socket.create_connection((url.host, url.port), timeout=20)) as opened:
         yield opened

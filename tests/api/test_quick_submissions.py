@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +22,7 @@ from keyrelay.api import entrance
 from keyrelay.api.quick_submissions import QuickSubmissions
 from keyrelay.errors import StoreUnavailable
 from keyrelay.outbox.queue import Queue
-from live import ADMIN_PASSWORD, ANONYMOUS, LiveServer
+from live import ADMIN_PASSWORD, ANONYMOUS, Command, LiveServer
 from logs import log_as_it_was
 from submissions import MESSAGE, MESSAGES, hand_in, idle_desk, number_kept, octets, refused, submission, taken_in
 from wire import AUTHORIZATION, connection, head, read_answer, read_answers
@@ -176,6 +179,35 @@ def test_it_is_logged_and_counted_like_any_other(desk, roads):
     before = number()
     taken_in(answer_to(desk, request()))
     assert number() == before + 1
+
+
+def test_what_was_answered_survives_a_kill_in_the_midst_of_many(tmp_path):
+    data = tmp_path / "data"
+    environment = {"KEYRELAY_DATA_DIR": str(data), "KEYRELAY_ADMIN_PASSWORD": ADMIN_PASSWORD, "KEYRELAY_WORKER": "no"}
+    command = Command.serve(environment)
+    profile = {"host": "mail.example.org", "port": 25, "sender_account": "pki@example.org", "sender_name": "PKI"}
+    auth = ("admin", ADMIN_PASSWORD)
+    httpx2.put(command.url + "/api/v1/profile", json=profile, auth=auth, timeout=30).raise_for_status()
+
+    def client(_: int) -> set[str]:
+        answered: set[str] = set()
+        with connection(command) as opened, contextlib.suppress(OSError, IndexError, KeyError):  # until it is killed
+            while True:
+                opened.sendall(request())
+                answered.add(taken_in(read_answer(opened)))
+        return answered
+
+    with ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(client, number) for number in range(8)]
+        time.sleep(1)
+        command.kill()
+        answered = set().union(*(one.result() for one in clients))
+    with contextlib.closing(sqlite3.connect(data / "keyrelay.db")) as database:
+        rows = database.execute("SELECT m.id FROM message m JOIN message_content c ON c.message = m.id")
+        kept = {row[0] for row in rows}
+    assert len(answered) > 100
+    assert answered <= kept
+    assert len(kept) <= len(answered) + len(clients)  # those that were not answered any more
 
 
 # --- What is not ---------------------------------------------------------------------------------------------
