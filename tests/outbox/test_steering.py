@@ -221,6 +221,7 @@ def test_steering_and_rounds_at_once_never_lose_a_message(fresh_settings):
             desk = await desk_at(place)
             names = await submit(desk.queue, *(letter() for _ in range(60)))
             refusals = 0
+            steered = asyncio.Event()
 
             async def steer() -> None:
                 nonlocal refusals
@@ -228,10 +229,12 @@ def test_steering_and_rounds_at_once_never_lose_a_message(fresh_settings):
                     for action in ("cancel", "resend"):
                         try:
                             await desk.steering.steer(name, action)
+                            steered.set()
                         except NotNow:
                             refusals += 1
 
             async def work() -> None:
+                await steered.wait()  # or all may be accepted before anybody comes to steer
                 while (await tallies(place.store))["accepted"] < 60:
                     for claim in (await desk.node.round(5)).claims:
                         desk.node.settle(claim, said(claim))
