@@ -7,6 +7,8 @@ import schemathesis
 from schemathesis.specs.openapi.checks import allow_header_conformance, unsupported_method
 
 from keyrelay.api import openapi, outbox
+from live import ANONYMOUS
+from submissions import MESSAGES
 
 CHECKS = {
     "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx"]},
@@ -67,4 +69,7 @@ def test_version_2_behaves_as_documented(case, module_server):
 
 @own.parametrize()
 def test_our_own_api_behaves_as_documented(case, module_server):
+    # Without a profile, a submission is answered 409 before anybody looks at it; which test came first is not known.
+    if case.path == MESSAGES and module_server.get_v2()["Host"] is None:
+        module_server.put_v2(ANONYMOUS).raise_for_status()
     case.call_and_validate(base_url=module_server.url, auth=module_server.auth)
