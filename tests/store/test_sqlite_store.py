@@ -8,6 +8,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 
 import pytest
 
@@ -210,6 +211,46 @@ def test_a_transaction_that_is_cancelled_while_it_is_committed_does_not_disturb_
         return {row[0] for row in await store.rows("SELECT name FROM role")}
 
     assert "next" in on_store(sqlite_settings, work)
+
+
+@pytest.mark.parametrize("moment", ["before it begins", "while another process writes"])
+def test_a_transaction_in_the_thread_whose_caller_is_gone_never_meets_the_next_one(
+    sqlite_settings, moment, monkeypatch
+):
+    """Nobody waits for it any more, and the thread still uses the connection."""
+    # The next one looks while the thread sleeps between two looks of its own.
+    monkeypatch.setattr(sqlite_writer, "_SHORTEST_PAUSE", 0.05)
+    monkeypatch.setattr(sqlite_writer, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(sqlite_writer, "_LOOKS_HERE", 100)
+
+    def many(prefix: str):
+        for number in range(400):
+            time.sleep(0.0005)  # the threads take turns
+            yield "INSERT INTO role (name) VALUES ($1)", (f"{prefix} {number}",)
+
+    async def work(store) -> dict[str, int]:
+        blocked = threading.Event()
+        with contextlib.closing(sqlite3.connect(sqlite_settings.sqlite_file, isolation_level=None)) as other:
+            if moment == "before it begins":
+                store._writer._orders.put(lambda: blocked.wait(5))
+            else:
+                other.execute("BEGIN IMMEDIATE")
+            gone = asyncio.create_task(store.perform(many("gone"), aside=True))
+            await asyncio.sleep(0.05)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+            following = asyncio.create_task(store.perform(many("next")))
+            await asyncio.sleep(0.02)
+            blocked.set()
+            if other.in_transaction:
+                other.execute("COMMIT")
+            await following
+        names = [row[0].split()[0] for row in await store.rows("SELECT name FROM role")]
+        return {prefix: names.count(prefix) for prefix in ("gone", "next")}
+
+    kept = on_store(sqlite_settings, work)
+    assert kept["next"] == 400
+    assert kept["gone"] in {0, 400}
 
 
 def pragma_on_the_writer(server: LiveServer, pragma: str) -> None:

@@ -36,7 +36,7 @@ class Writer:
         self._busy_seconds = busy_seconds
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection
-        self._newest: asyncio.Future[Any]  # what was ordered last
+        self._under_way = 0  # orders that the thread has not done yet, whoever still waits for them
         # A daemon: whoever fails before it is closed need not wait for it.
         self._thread = threading.Thread(target=self._work, name="keyrelay-sqlite", daemon=True)
         self._thread.start()
@@ -71,7 +71,7 @@ class Writer:
     def _ordered(self, what: Callable[[], _Value]) -> asyncio.Future[_Value]:
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[_Value] = loop.create_future()
-        self._newest = outcome
+        self._under_way += 1
 
         def work() -> None:
             try:
@@ -80,8 +80,13 @@ class Writer:
                 tell: Callable[[], None] = _telling(outcome, problem)
             else:
                 tell = _giving(outcome, value)
+
+            def done() -> None:
+                self._under_way -= 1
+                tell()
+
             with suppress(RuntimeError):  # the loop has ended: nobody waits
-                loop.call_soon_threadsafe(tell)
+                loop.call_soon_threadsafe(done)
 
         self._orders.put(work)
         return outcome
@@ -121,7 +126,7 @@ class Writer:
         Who writes without a pause would never be met between two looks: that is waited for in the thread.
         """
         for _ in range(_LOOKS_HERE):
-            if not self._newest.done():  # of somebody who was cancelled
+            if self._under_way:  # of somebody who was cancelled: the connection is in use
                 break
             if _begun(self._connection):
                 return
