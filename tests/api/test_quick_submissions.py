@@ -20,6 +20,7 @@ import pytest
 from keyrelay import log, traces
 from keyrelay.api import entrance
 from keyrelay.api.quick_submissions import QuickSubmissions
+from keyrelay.api.visits import Visits
 from keyrelay.errors import StoreUnavailable
 from keyrelay.outbox.queue import Queue
 from live import ADMIN_PASSWORD, ANONYMOUS, Command, LiveServer
@@ -348,6 +349,63 @@ def test_what_nobody_foresaw_before_it_is_taken_in_is_no_word_about_http(desk, r
     monkeypatch.setattr(entrance, "from_rfc822", failing)
     refused(answer_to(desk, request()), 500, "unexpected")
     assert (roads, number_kept(desk)) == ([False], before)
+
+
+def test_what_garbage_follows_is_kept_and_counted_and_nothing_of_it_is_printed(desk, roads, monkeypatch, eventually):
+    """The connection is closed for what comes behind it, while it is being committed."""
+    said: list[Any] = []
+    ended: list[str] = []
+    end = Visits.end
+
+    def noting(visits: Visits, visit: Any, *more: Any, **how: Any) -> None:
+        ended.append(visit.route)
+        end(visits, visit, *more, **how)
+
+    monkeypatch.setattr(Visits, "end", noting)
+    desk._loop.call_soon_threadsafe(desk._loop.set_exception_handler, lambda _, context: said.append(context))
+    try:
+        for _ in range(20):
+            with connection(desk) as opened:
+                opened.sendall(request(WHOLE) + request(WHOLE) + b"\0 garbage \r\n\r\n")
+                while opened.recv(4096):
+                    pass
+        eventually(lambda: ended.count(MESSAGES) >= 20)
+    finally:
+        desk._loop.call_soon_threadsafe(desk._loop.set_exception_handler, None)
+    assert True in roads
+    assert said == []
+
+
+def test_a_body_is_not_kept_for_as_long_as_its_connection(desk, monkeypatch):
+    cycles: list[Any] = []
+    take = QuickSubmissions.take
+
+    def noting(submissions: QuickSubmissions, cycle: Any) -> bool:
+        quick = take(submissions, cycle)
+        if quick:
+            cycles.append(cycle)
+        return quick
+
+    monkeypatch.setattr(QuickSubmissions, "take", noting)
+    for _ in range(20):
+        taken_in(answer_to(desk, request(WHOLE)))
+    assert cycles
+    assert {bytes(cycle.body) for cycle in cycles} == {b""}
+    assert not any(hasattr(cycle.on_response, "__self__") for cycle in cycles)  # or only the collector frees them
+
+
+def test_whoever_is_over_the_limit_has_nothing_read(desk, roads, monkeypatch):
+    read: list[bytes] = []
+    real = entrance.from_rfc822
+
+    def reading(body: bytes, *more: Any) -> Any:
+        read.append(body)
+        return real(body, *more)
+
+    monkeypatch.setattr(entrance, "from_rfc822", reading)
+    monkeypatch.setattr(type(desk.node._purses), "has", lambda *_: False)
+    taken_in(answer_to(desk, request()))
+    assert (roads, len(read)) == ([False], 1)  # by the long road
 
 
 def test_with_traces_every_submission_has_a_task_and_its_span(desk, roads, monkeypatch):

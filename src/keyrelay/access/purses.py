@@ -74,6 +74,12 @@ class Purses:
             self._task = asyncio.create_task(self._serve_all(), name="keyrelay-purses")
         await caller.served
 
+    def has(self, *meters: Meter) -> bool:
+        """Whether there is one in each purse, as ``pay`` would find."""
+        now = self._clock()
+        purses = [self._purses.get(meter.id) for meter in meters]
+        return all(purse is not None and purse.left > 0 and now < purse.until for purse in purses)
+
     def pay(self, *meters: Meter) -> bool:
         """Whether there was one in each purse, which is taken; raises what a limit says that is known to be used up."""
         return self._pay(meters, self._clock())

@@ -131,6 +131,9 @@ class Entrance:
         profile = keeper.loaded.profile
         if profile is None or keeper.loaded_mark != self._services.store.marks["profile"]:
             return None
+        meters = self._meters(identity.name, address)
+        if not self._services.purses.has(*meters):  # before anything is read
+            return None
         names = Names(identity)
         try:
             handed = from_rfc822(body, query, names.allowance(profile, self._bounds), datetime.now(UTC))
@@ -139,11 +142,7 @@ class Entrance:
         letter, queue = handed.letter, self._outbox.queue
         if not self._foresight.is_ordinary(letter, keeper.loaded.tag) or not queue.is_open_to(len(letter.content)):
             return None
-        try:
-            paid = self._services.purses.pay(*self._meters(identity.name, address))
-        except TooManyMessages:
-            return None
-        if not paid:
+        if not self._services.purses.pay(*meters):
             return None
         order = Order(identity.name, handed.priority, handed.send_after)
         return Taken(queue.enter(letter, order), letter.message_id)

@@ -20,7 +20,7 @@ from keyrelay import request_id, traces
 from keyrelay.access.permissions import SUBMIT
 from keyrelay.api import short_way
 from keyrelay.api.answers import Answer
-from keyrelay.api.operations import Resource
+from keyrelay.api.operations import Resource, blamed
 from keyrelay.api.submitting import Submitting
 from keyrelay.api.visits import Visit, Visits
 
@@ -76,6 +76,7 @@ class QuickSubmissions:
         taken = self._submitting.entrance.take_in_now(identity, visit.address, query, bytes(cycle.body))
         if taken is None:
             return False
+        cycle.body = bytearray()  # a connection may stay open for long
         visit.route, visit.user = self._messages.path, identity.name
         self._services.figures.sign_ins["accepted"] += 1
         taken.receipt.add_done_callback(partial(self._answer, cycle, taken, visit, began), context=Context())
@@ -89,10 +90,21 @@ class QuickSubmissions:
             answer = taken.answer
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one clear answer
             answer = self._messages.explain(error)
-        self._send(cycle, answer.with_headers(*self._headers))
         visit.status = answer.status
-        self._visits.end(visit, time.perf_counter() - began)
+        try:
+            self._send(cycle, answer.with_headers(*self._headers))
+        except Exception as error:  # noqa: BLE001 - the event loop would print what callers have sent
+            blamed(error)
+            cycle.transport.close()
+        finally:
+            cycle.on_response = _nothing  # it would keep the connection, which keeps it
+            self._visits.end(visit, time.perf_counter() - began)
 
     def _send(self, cycle: RequestResponseCycle, answer: Answer) -> None:
-        if not cycle.disconnected:
+        # Of a connection that is closed, uvicorn tells the newest request alone.
+        if not cycle.disconnected and not cycle.transport.is_closing():
             short_way.write(cycle, answer.status, answer.whole_head, answer.body)
+
+
+def _nothing() -> None:
+    pass
