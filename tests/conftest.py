@@ -19,6 +19,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 import in_memory
+from absent import absent
 from done_once import done_once
 from keyrelay import log
 from keyrelay.chaos.certificates import Certificates
@@ -105,10 +106,7 @@ def _only_loopback() -> Iterator[None]:
 def postgres(tmp_path_factory) -> Iterator[Cluster]:
     """A PostgreSQL of our own on loopback; where none is installed, tests that need one are skipped (never in CI)."""
     if Cluster.programs() is None:
-        advice = "PostgreSQL is not installed; to run these tests: apt-get install postgresql"
-        if "CI" in os.environ:
-            pytest.fail(advice)
-        pytest.skip(advice)
+        absent("PostgreSQL is not installed; to run these tests: apt-get install postgresql")
     cluster = Cluster.start(in_memory.directory(), synced=False)
     try:
         yield cluster
@@ -120,9 +118,7 @@ def postgres(tmp_path_factory) -> Iterator[Cluster]:
 def postfix() -> Iterator[Postfix]:
     """A Postfix of our own on loopback; where none can be run, tests that need one are skipped (never in CI)."""
     if (advice := Postfix.missing()) is not None:
-        if "CI" in os.environ:
-            pytest.fail(advice)
-        pytest.skip(advice)
+        absent(advice)
     relay = Postfix.start()
     try:
         yield relay

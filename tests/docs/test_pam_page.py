@@ -2,11 +2,11 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pages
 import pytest
 
 from keyrelay import settings
@@ -39,11 +39,7 @@ def place(tmp_path):
 
 
 def test_the_commands_of_the_page_print_what_it_shows(place, tmp_path):
-    if shutil.which("curl") is None:
-        advice = "curl is not installed; to run this test: apt-get install curl"
-        if "CI" in os.environ:
-            pytest.fail(advice)
-        pytest.skip(advice)
+    pages.require_program("curl")
     environment, vault, server = place
     assert len(SHOWN) == PAGE.count("```sh\n") == 6
     environment["KEYRELAY_DATA_DIR"] = ".keyrelay"  # as the first block says, for all of them
