@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -23,6 +24,8 @@ from keyrelay.secrets.model import SecretText
 from live import ANONYMOUS, SMTP, V2, Command, run_keyrelay
 from otlp_double import Collector
 from relaying import running
+from submissions import MESSAGE, MESSAGES, taken_in
+from wire import AUTHORIZATION, connection, head, read_answer
 
 SERVER, CLIENT = 2, 3
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -156,6 +159,17 @@ def test_an_attempt_is_a_span_that_bears_the_id_of_the_message_as_its_submission
     }
     assert taken.attributes["keyrelay.message"] == message
     assert taken.trace != span.trace
+
+
+def test_a_submission_that_would_be_quick_is_a_span_as_well(sqlite_settings, start, collector):
+    server = start(replace(sqlite_settings, worker=False))
+    server.put_v2(ANONYMOUS).raise_for_status()
+    whole = head("POST", MESSAGES, AUTHORIZATION, "Content-Type: message/rfc822", f"Content-Length: {len(MESSAGE)}")
+    for _ in range(3):
+        with connection(server) as opened:
+            opened.sendall(whole + MESSAGE)
+            name = taken_in(read_answer(opened))
+    assert collector.wait_for(f"POST {MESSAGES}", count=3).attributes["keyrelay.message"] == name
 
 
 def test_an_attempt_that_fails_tells_how_far_it_came(sqlite_server, collector):

@@ -17,13 +17,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from keyrelay import log, traces
+from keyrelay import log
 from keyrelay.api import entrance
 from keyrelay.api.quick_submissions import QuickSubmissions
 from keyrelay.api.visits import Visits
 from keyrelay.errors import StoreUnavailable
 from keyrelay.outbox.queue import Queue
-from live import ADMIN_PASSWORD, ANONYMOUS, Command, LiveServer
+from live import ADMIN_PASSWORD, ANONYMOUS, SMTP, V2, Command, LiveServer
 from logs import log_as_it_was
 from submissions import MESSAGE, MESSAGES, hand_in, idle_desk, number_kept, octets, refused, submission, taken_in
 from wire import AUTHORIZATION, connection, head, read_answer, read_answers
@@ -49,12 +49,15 @@ def roads(monkeypatch) -> list[bool]:
     return noted(monkeypatch)
 
 
-def noted(monkeypatch) -> list[bool]:
+def noted(monkeypatch, cycles: list[Any] | None = None) -> list[bool]:
+    """``cycles`` gets what uvicorn keeps of each of them."""
     roads: list[bool] = []
     take = QuickSubmissions.take
 
     def noting(submissions: QuickSubmissions, cycle: Any) -> bool:
         roads.append(take(submissions, cycle))
+        if cycles is not None:
+            cycles.append(cycle)
         return roads[-1]
 
     monkeypatch.setattr(QuickSubmissions, "take", noting)
@@ -186,9 +189,8 @@ def test_what_was_answered_survives_a_kill_in_the_midst_of_many(tmp_path):
     data = tmp_path / "data"
     environment = {"KEYRELAY_DATA_DIR": str(data), "KEYRELAY_ADMIN_PASSWORD": ADMIN_PASSWORD, "KEYRELAY_WORKER": "no"}
     command = Command.serve(environment)
-    profile = {"host": "mail.example.org", "port": 25, "sender_account": "pki@example.org", "sender_name": "PKI"}
-    auth = ("admin", ADMIN_PASSWORD)
-    httpx2.put(command.url + "/api/v1/profile", json=profile, auth=auth, timeout=30).raise_for_status()
+    administrator = ("admin", ADMIN_PASSWORD)
+    httpx2.put(command.url + SMTP, json=ANONYMOUS, headers=V2, auth=administrator, timeout=30).raise_for_status()
 
     def client(_: int) -> set[str]:
         answered: set[str] = set()
@@ -378,20 +380,9 @@ def test_what_garbage_follows_is_kept_and_counted_and_nothing_of_it_is_printed(d
 
 def test_a_body_is_not_kept_for_as_long_as_its_connection(desk, monkeypatch):
     cycles: list[Any] = []
-    take = QuickSubmissions.take
-
-    def noting(submissions: QuickSubmissions, cycle: Any) -> bool:
-        quick = take(submissions, cycle)
-        if quick:
-            cycles.append(cycle)
-        return quick
-
-    monkeypatch.setattr(QuickSubmissions, "take", noting)
-    for _ in range(20):
-        taken_in(answer_to(desk, request(WHOLE)))
-    assert cycles
-    assert {bytes(cycle.body) for cycle in cycles} == {b""}
-    assert not any(hasattr(cycle.on_response, "__self__") for cycle in cycles)  # or only the collector frees them
+    taken_in(quick_answer(desk, noted(monkeypatch, cycles), request(WHOLE)))
+    assert cycles[-1].body == b""
+    assert not hasattr(cycles[-1].on_response, "__self__")  # or only the collector frees the connection
 
 
 def test_whoever_is_over_the_limit_has_nothing_read(desk, roads, monkeypatch):
@@ -406,10 +397,3 @@ def test_whoever_is_over_the_limit_has_nothing_read(desk, roads, monkeypatch):
     monkeypatch.setattr(type(desk.node._purses), "has", lambda *_: False)
     taken_in(answer_to(desk, request()))
     assert (roads, len(read)) == ([False], 1)  # by the long road
-
-
-def test_with_traces_every_submission_has_a_task_and_its_span(desk, roads, monkeypatch):
-    monkeypatch.setattr(traces, "recorded", lambda: True)
-    monkeypatch.setattr("keyrelay.api.visits._tell", lambda *_: None)
-    taken_in(answer_to(desk, request()))
-    assert roads == []

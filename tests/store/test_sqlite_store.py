@@ -195,7 +195,6 @@ def test_a_transaction_begins_in_the_same_turn_of_the_loop_as_its_first_statemen
 def test_a_transaction_that_is_cancelled_while_it_is_committed_does_not_disturb_the_next(sqlite_settings, cancels):
     async def work(store) -> set[str]:
         slow = threading.Event()
-        await store._writer.do(lambda connection: connection.create_function("slowly", 0, lambda: slow.wait(5)))
         store._writer._orders.put(lambda: slow.wait(5))  # the thread is busy when the commit is ordered
         task = asyncio.create_task(store.perform(role("cancelled")))
         await asyncio.sleep(0.05)

@@ -36,6 +36,9 @@ class _Purse:
     until: float = 0.0
     free_at: float = 0.0
 
+    def has_one(self, now: float) -> bool:
+        return self.left > 0 and now < self.until
+
     def wish(self, meter: Meter, callers: int, now: float) -> Wish:
         """What to ask for: twice as much when it was used up early, and else as much as was used."""
         size = self.size - self.left if now >= self.until else self.size * 2
@@ -78,7 +81,7 @@ class Purses:
         """Whether there is one in each purse, as ``pay`` would find."""
         now = self._clock()
         purses = [self._purses.get(meter.id) for meter in meters]
-        return all(purse is not None and purse.left > 0 and now < purse.until for purse in purses)
+        return all(purse is not None and purse.has_one(now) for purse in purses)
 
     def pay(self, *meters: Meter) -> bool:
         """Whether there was one in each purse, which is taken; raises what a limit says that is known to be used up."""
@@ -94,7 +97,7 @@ class Purses:
         full, all_there = [], True
         for meter in meters:
             purse = self._purses.get(meter.id)
-            if purse is not None and purse.left and now < purse.until:
+            if purse is not None and purse.has_one(now):
                 full.append(purse)
                 continue
             all_there = False

@@ -97,14 +97,10 @@ class QuickSubmissions:
             blamed(error)
             cycle.transport.close()
         finally:
-            cycle.on_response = _nothing  # it would keep the connection, which keeps it
+            cycle.on_response = lambda: None  # it would keep the connection, which keeps it
             self._visits.end(visit, time.perf_counter() - began)
 
     def _send(self, cycle: RequestResponseCycle, answer: Answer) -> None:
         # Of a connection that is closed, uvicorn tells the newest request alone.
         if not cycle.disconnected and not cycle.transport.is_closing():
             short_way.write(cycle, answer.status, answer.whole_head, answer.body)
-
-
-def _nothing() -> None:
-    pass
