@@ -25,7 +25,7 @@ async def forgotten(node, now=LATER, age=WEEK):
     """How many entries went, in each bite."""
     signer, gone = await node.journal.signer(node.store), []
     last = (await read_head(node.store)).last
-    while one := await node.store.perform(forget(signer, now, age, last), aside=True):
+    while one := await node.store.perform(forget(signer, now, age, last), length="long"):
         gone.append(one)
     return gone
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -23,6 +25,7 @@ class Counting:
         self.transactions = 0
         self.failing = False
         self.gate: asyncio.Event | None = None
+        self.ending: asyncio.Event | None = None
         store.perform = self.perform
 
     async def perform(self, work, **more):
@@ -31,7 +34,10 @@ class Counting:
             await self.gate.wait()
         if self.failing:
             raise StoreUnavailable("away")
-        return await self._perform(work, **more)
+        result = await self._perform(work, **more)
+        if self.ending is not None:
+            await self.ending.wait()
+        return result
 
 
 @pytest.fixture
@@ -111,20 +117,44 @@ def test_large_messages_do_not_share_a_transaction_without_end(on_site):
     on_site(test)
 
 
-def test_whoever_comes_while_a_transaction_is_under_way_shares_the_next_one(on_site):
+def test_whoever_comes_while_a_transaction_is_under_way_shares_the_next_one(on_both):
     async def test(made):
         office = await made.office()
         desk, counting = queue(office), Counting(office.store)
-        counting.gate = asyncio.Event()
+        counting.ending = asyncio.Event()
         first = asyncio.create_task(submit(desk))
         await eventually(lambda: _true(counting.transactions == 1), "it waits for company")
+        await eventually(lambda: _are_kept(made.store, 1), "it waits for company")
         others = [asyncio.create_task(submit(desk)) for _ in range(20)]
         await asyncio.sleep(0.05)
-        counting.gate.set()
+        counting.ending.set()
         await asyncio.gather(first, *others)
         assert counting.transactions == 2
 
+    on_both(test)
+
+
+def test_whoever_comes_while_another_process_writes_shares_the_transaction_that_waits(on_site, sqlite_settings):
+    async def test(made):
+        office = await made.office()
+        desk, counting = queue(office), Counting(office.store)
+        with closing(sqlite3.connect(sqlite_settings.sqlite_file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            first = asyncio.create_task(submit(desk))
+            await eventually(lambda: _true(counting.transactions == 1), "it waits for company")
+            others = [asyncio.create_task(submit(desk)) for _ in range(20)]
+            await asyncio.sleep(0.05)
+            other.execute("COMMIT")
+        names = await asyncio.gather(first, *others)
+        assert counting.transactions == 1
+        assert set(await kept(made.store)) == {name for (name,) in names}
+        assert len(set(await kept(made.store))) == 21
+
     on_site(test)
+
+
+async def _are_kept(store, number: int) -> bool:
+    return len(await kept(store)) == number
 
 
 async def _true(value: bool) -> bool:

@@ -151,7 +151,7 @@ def test_whoever_writes_without_a_pause_keeps_nobody_out(sqlite_settings):
         async with asyncio.timeout(20):
             for number in range(50):
                 await store.perform(role(f"here {number}"))
-                await store.perform(role(f"aside {number}"), aside=True)
+                await store.perform(role(f"aside {number}"), length="long")
         return len(await store.rows("SELECT * FROM role"))
 
     thread = threading.Thread(target=write)
@@ -189,6 +189,47 @@ def test_a_transaction_begins_in_the_same_turn_of_the_loop_as_its_first_statemen
     on_store(sqlite_settings, run)
     assert len(at) == 2
     assert at[0] == at[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("length", "seconds", "pages", "here"),
+    [
+        ("brief", 0.0, 4000, True),
+        ("usual", 0.0, 4000, False),
+        ("brief", 0.01, 4000, False),  # a slow disk
+        ("brief", 0.0, 499, False),  # the log is about to be written into the file
+    ],
+)
+def test_a_brief_transaction_is_committed_where_it_began_if_that_takes_a_moment(
+    sqlite_settings, monkeypatch, *, length, seconds, pages, here
+):
+    found = []
+    commit = sqlite_writer.Writer._commit
+
+    def noted(*given) -> None:
+        found.append(threading.current_thread() is threading.main_thread())
+        commit(*given)
+
+    async def work(store) -> list:
+        store._writer._recent.extend([seconds] * sqlite_writer._RECENT)
+        await store.perform(role("one"), length=length)
+        return await store.rows("SELECT name FROM role")
+
+    monkeypatch.setattr(sqlite_writer, "PAGES_AHEAD", pages)
+    monkeypatch.setattr(sqlite_writer.Writer, "_commit", noted)
+    assert on_store(sqlite_settings, work) == [("one",)]
+    assert found == [here]
+
+
+def test_one_slow_commit_is_no_slow_disk(sqlite_settings):
+    async def work(store) -> list[bool]:
+        found = []
+        for seconds in (5.0, 0.0001, 5.0, 5.0):
+            store._writer._recent.append(seconds)
+            found.append(store._writer._is_quick())
+        return found
+
+    assert on_store(sqlite_settings, work) == [True, True, True, False]
 
 
 @pytest.mark.parametrize("cancels", [1, 2])
@@ -234,7 +275,7 @@ def test_a_transaction_in_the_thread_whose_caller_is_gone_never_meets_the_next_o
                 store._writer._orders.put(lambda: blocked.wait(5))
             else:
                 other.execute("BEGIN IMMEDIATE")
-            gone = asyncio.create_task(store.perform(many("gone"), aside=True))
+            gone = asyncio.create_task(store.perform(many("gone"), length="long"))
             await asyncio.sleep(0.05)
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)

@@ -60,6 +60,17 @@ def test_it_differs_after_every_commit_of_this_and_of_another_process(database):
     assert len(set(seen)) == 22
 
 
+def test_it_tells_how_long_the_log_is(database):
+    file, connection = database
+    index = WalIndex.of(file)
+    for _ in range(3):
+        connection.execute(_CHANGE)
+    ((_, pages, _),) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    assert index.frames() == pages >= 3
+    connection.execute(_CHANGE)
+    assert index.frames() < pages, "the log begins anew"
+
+
 def test_it_differs_after_a_commit_that_follows_a_checkpoint(database):
     file, connection = database
     index = WalIndex.of(file)

@@ -6,7 +6,7 @@ What holds for all nodes together is in the store, and is counted there (``outbo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sized
 from dataclasses import dataclass
 from typing import TypeVar, get_args
 
@@ -35,10 +35,10 @@ class Entrance:
         self.commit_seconds = Histogram(_OF_A_COMMIT)
         self.group_messages = Histogram(_OF_A_GROUP)
 
-    async def commit(self, messages: int, work: Awaitable[Result]) -> Result:
-        """Wait for a transaction that takes so many messages in. Raises what it raises; then they do not count."""
+    async def commit(self, group: Sized, work: Awaitable[Result]) -> Result:
+        """Wait for a transaction that takes a group of messages in. Raises what it raises; then they do not count."""
         result = await self.commit_seconds.timing(work)
-        self.group_messages.observe(messages)
+        self.group_messages.observe(len(group))
         return result
 
 

@@ -133,7 +133,7 @@ class Housekeeping:
     async def _perform(self, work: Work[Result]) -> Result:
         """One step, in a transaction that nobody's but ours can be. Raises _Replaced."""
         started = time.monotonic()
-        result = await self._store.perform(self._ours(work), aside=True)
+        result = await self._store.perform(self._ours(work), length="long")
         await asyncio.sleep(max(self._pause, time.monotonic() - started))
         return result
 

@@ -1,6 +1,7 @@
 """Taking submissions in: durable when ``submit`` returns, and many of them with one commit.
 
-Whoever comes while a transaction is under way shares the next one. Nobody waits for company.
+Whoever comes while a transaction is under way, or waits for those of others, shares the next one. Nobody waits for
+company.
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ from keyrelay.outbox.records import due_at, many, new_id, stamp, written
 from keyrelay.outbox.room import Room
 from keyrelay.outbox.schedule import OutboxClock, enqueued
 from keyrelay.secrets.keyring import Sealed
-from keyrelay.store.model import Conflict, Statement, Work
+from keyrelay.store.model import Conflict, Length, Statement, Work
 
-_FEW, _MUCH = 2, 2 * 1024 * 1024  # messages, and octets
 _MOST_AT_ONCE = 128  # messages in one transaction
-_MOST_OCTETS = 16 * 1024 * 1024  # in one transaction, or one message
+_MOST_OCTETS, _MUCH = 16 * 1024 * 1024, 1024 * 1024  # in one transaction, or one message
 _MOST_WAITING = 128 * 1024 * 1024  # octets, before we say that we are busy
 
 PRIORITIES: Mapping[str, int] = {"high": 1, "normal": 0, "low": -1}
@@ -131,9 +131,10 @@ class Queue:
     async def _commit_all(self) -> None:
         try:
             while self._waiting:
-                group = self._next_group()
+                group: list[_Entry] = []
+                self._join(group, _MOST_OCTETS)
                 try:
-                    receipts = await self.figures.commit(len(group), self._commit(group))
+                    receipts = await self.figures.commit(group, self._commit(group))
                 except Exception as problem:  # noqa: BLE001 - each caller is told
                     for entry in group:
                         _tell(entry, problem)
@@ -141,32 +142,45 @@ class Queue:
                     for entry, receipt in zip(group, receipts, strict=True):
                         _tell(entry, receipt)
                     self._taken_in()
-                self._octets -= sum(len(entry.letter.content) for entry in group)
+                self._octets -= _octets(group)
         finally:
             self._task = None
 
-    def _next_group(self) -> list[_Entry]:
-        count = octets = 0
-        for entry in self._waiting[:_MOST_AT_ONCE]:
+    def _join(self, group: list[_Entry], most: int) -> Sequence[_Entry]:
+        """Let those who wait into a group, of so many octets at most or one message. Who joins it is returned."""
+        count, octets = 0, _octets(group)
+        for entry in self._waiting[: _MOST_AT_ONCE - len(group)]:
             octets += len(entry.letter.content)
-            if count and octets > _MOST_OCTETS:
+            if octets > most and (group or count):
                 break
             count += 1
-        group, self._waiting = self._waiting[:count], self._waiting[count:]
-        return group
+        joining, self._waiting = self._waiting[:count], self._waiting[count:]
+        group += joining
+        return joining
 
-    async def _commit(self, group: Sequence[_Entry]) -> list[Receipt | KeyReused]:
+    async def _commit(self, group: list[_Entry]) -> list[Receipt | KeyReused]:
         await self._keyring.refresh(self._store)
+        much = _octets(group) > _MUCH
+        work = self._enqueue(group, self._sealed(group), joined=not much)
         try:
-            return await self._store.perform(self._enqueue(group, self._sealed(group)), aside=_aside(group))
+            return await self._store.perform(work, length="long" if much else self._length())
         except Conflict:  # a rotation threw the data key away before we heard of the new one
             await self._keyring.reload(self._store)
             return await self._store.perform(self._enqueue(group, self._sealed(group)))
 
+    def _length(self) -> Length:
+        """Mail that goes out meanwhile would wait as well."""
+        return "usual" if self._sends_itself() else "brief"
+
     def _sealed(self, group: Sequence[_Entry]) -> list[Sealed]:
         return [content.seal(self._keyring, entry.id, entry.letter.content) for entry in group]
 
-    def _enqueue(self, group: Sequence[_Entry], sealed: Sequence[Sealed]) -> Work[list[Receipt | KeyReused]]:
+    def _enqueue(
+        self, group: list[_Entry], sealed: Sequence[Sealed], *, joined: bool = False
+    ) -> Work[list[Receipt | KeyReused]]:
+        """``joined``: by those who have come since, while it was waited for other transactions."""
+        if joined:
+            sealed = [*sealed, *self._sealed(self._join(group, _MUCH))]
         clock = self._watch.clock
         at = stamp(clock.wall)
         earlier = yield from _take_keys(group, at)
@@ -178,8 +192,7 @@ class Queue:
             [(entry.id, seal.key_id, seal.content) for entry, seal in new],
         )
         yield from many("INSERT INTO message_recipient (address, message)", list(_addresses(entries)))
-        octets = sum(len(entry.letter.content) for entry in entries)
-        yield from self._books.arrivals([entry.id for entry in entries], octets, clock.wall)
+        yield from self._books.arrivals([entry.id for entry in entries], _octets(entries), clock.wall)
         if entries and not self._sends_itself():
             yield self._store.signal()
         return [earlier.get(entry.id, Receipt(entry.id)) for entry in group]
@@ -216,9 +229,8 @@ _INSERT_MESSAGE = (
 )
 
 
-def _aside(group: Sequence[_Entry]) -> bool:
-    """Few are not worth a way to the disk's thread and back for each step, and much would hold everybody else up."""
-    return len(group) <= _FEW or sum(len(entry.letter.content) for entry in group) > _MUCH
+def _octets(group: Sequence[_Entry]) -> int:
+    return sum([len(entry.letter.content) for entry in group])
 
 
 def _take_keys(group: Sequence[_Entry], made_at: int) -> Work[dict[str, Receipt | KeyReused]]:

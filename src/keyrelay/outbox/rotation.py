@@ -56,10 +56,10 @@ async def _with_older_keys(store: Store, keyring: Keyring) -> AsyncIterator[Sequ
 async def _reseal(store: Store, keyring: Keyring, names: Sequence[str]) -> int:
     opened = await content.reveal_all(store, keyring, names)
     try:
-        return await store.perform(_resealed(store, keyring, opened), aside=True)
+        return await store.perform(_resealed(store, keyring, opened), length="long")
     except Conflict:  # another rotation has thrown the key away that was the newest a moment ago
         await keyring.reload(store)
-        return await store.perform(_resealed(store, keyring, opened), aside=True)
+        return await store.perform(_resealed(store, keyring, opened), length="long")
 
 
 def _resealed(store: Store, keyring: Keyring, opened: Mapping[str, bytes]) -> Work[int]:

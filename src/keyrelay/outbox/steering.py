@@ -99,7 +99,7 @@ class Steering:
                 found = [name for name, ended_at in rows if ended_at is not None and ended_at >= ended_since]
                 for first in range(0, len(found), _BATCH):
                     some = self._resend(found[first : first + _BATCH], wanted, by)
-                    batch = await self._store.perform(some, aside=True)
+                    batch = await self._store.perform(some, length="long")
                     done = Resent(done.messages + batch.messages, done.gone + batch.gone)
                     self._changed()
                     progress(done)

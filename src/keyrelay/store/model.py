@@ -16,6 +16,9 @@ Result = TypeVar("Result")
 # waits nor asks anybody but the database, so one engine can run the whole of it in its own thread, without a hop back
 # and forth for each statement.
 Work = Generator[Statement, Sequence[Row], Result]
+# How long a transaction takes, for an engine that runs in this process. What is ``long`` must not hold up what else
+# goes on here; for one that is ``brief`` everything may wait a moment, because that is sooner over.
+Length = Literal["brief", "usual", "long"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,9 @@ class Store(Reader, Protocol):
         When the block ends without an error the change is durable, and ``marks`` here are up to date.
         """
 
-    async def perform(self, work: Work[Result], *, aside: bool = False) -> Result:
+    async def perform(self, work: Work[Result], *, length: Length = "usual") -> Result:
         """Run a transaction that is about no topic. When this returns, it is durable.
 
-        ``aside``: that it is long, and must not hold up what else this process does, if the engine runs in it.
         Raises Conflict when a constraint refuses a statement, and what ``work`` raises; then nothing was changed.
         """
 

@@ -16,7 +16,7 @@ import asyncpg
 
 from keyrelay.errors import DatabaseUnreachable, StoreUnavailable
 from keyrelay.log import failure
-from keyrelay.store.model import Conflict, Dialect, Result, Row, Statement, Topic, Work
+from keyrelay.store.model import Conflict, Dialect, Length, Result, Row, Statement, Topic, Work
 from keyrelay.store.schema import HEAD, migrate, require_usable
 
 _CHANNEL = "keyrelay"
@@ -126,7 +126,7 @@ class PostgresqlStore:
         except _LOST as problem:
             raise _unavailable(problem) from problem
 
-    async def perform(self, work: Work[Result], *, aside: bool = False) -> Result:  # noqa: ARG002 - it runs elsewhere
+    async def perform(self, work: Work[Result], *, length: Length = "usual") -> Result:  # noqa: ARG002 - it runs elsewhere
         try:
             async with self._pool.acquire(timeout=_ANSWER_SECONDS) as connection, connection.transaction():
                 return await _drive(connection, work)

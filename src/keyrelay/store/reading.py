@@ -18,7 +18,7 @@ from keyrelay.aside import aside
 from keyrelay.errors import DatabaseUnreachable, KeyrelayError, StoreUnavailable
 from keyrelay.settings import Settings
 from keyrelay.store import postgresql, sqlite
-from keyrelay.store.model import Change, Dialect, Result, Row, Statement, Topic, Work
+from keyrelay.store.model import Change, Dialect, Length, Result, Row, Statement, Topic, Work
 from keyrelay.store.schema import HEAD, require_usable
 from keyrelay.store.sqlite_writer import numbered
 
@@ -102,7 +102,7 @@ class ReadOnlyStore:
     def change(self, *topics: Topic) -> AbstractAsyncContextManager[Change]:  # noqa: ARG002 - see Store
         _refuse()
 
-    async def perform(self, work: Work[Result], *, aside: bool = False) -> Result:  # noqa: ARG002 - see Store
+    async def perform(self, work: Work[Result], *, length: Length = "usual") -> Result:  # noqa: ARG002 - see Store
         _refuse()
 
     async def news(self, seen: object, seconds: float) -> object:  # noqa: ARG002 - see Store

@@ -1,9 +1,9 @@
 """SQLite: one file, any number of processes on this machine.
 
 Two connections. Reading happens at once in the event loop's thread: a statement takes microseconds, and in WAL mode
-it never waits for a writer. Changes go through one connection in a thread of its own, with BEGIN IMMEDIATE so that a
-transaction that reads and then writes can never fail half-way, and synchronous=FULL so that what was committed
-survives power loss.
+it never waits for a writer. Changes go through the other one, with BEGIN IMMEDIATE so that a transaction that reads and
+then writes can never fail half-way, and synchronous=FULL so that what was committed survives power loss; what takes
+long of them is done in a thread.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from keyrelay.errors import DatabaseUnreachable, DataDirUnusable, StoreUnavailable
-from keyrelay.store.model import Conflict, Dialect, Result, Row, Statement, Topic, Work
+from keyrelay.store.model import Conflict, Dialect, Length, Result, Row, Statement, Topic, Work
 from keyrelay.store.schema import HEAD, migrate, require_usable
 from keyrelay.store.sqlite_survey import Surveyor
-from keyrelay.store.sqlite_writer import STATEMENTS, Writer, numbered
+from keyrelay.store.sqlite_writer import PAGES_AHEAD, STATEMENTS, Writer, numbered
 from keyrelay.store.wal_index import WalIndex
 
 _BUSY_SECONDS = 30.0
@@ -31,8 +31,6 @@ _LOOK_SECONDS = 0.05  # between two looks whether another process has changed th
 # So many free pages, or one in so many, are left in the file: the next messages will want them.
 _SPARE_PAGES, _SPARE_PART = 16_384, 10
 _PAGES_AT_ONCE = 256  # given back in one transaction
-# Written to the log before they go into the file: the same few pages change in every transaction, and go there once.
-_PAGES_AHEAD = 4_000
 
 # Nobody else changes anything during a transaction.
 DIALECT = Dialect("", "", "wall_microseconds()")
@@ -76,7 +74,8 @@ class SqliteStore:
         try:
             reader = _reading_connection(file)
             reader.execute("SELECT 1 FROM change_mark").fetchone()  # SQLite makes the index when it first reads
-            store = cls(file, reader, writer, _newest(file, reader))
+            writer.log = WalIndex.of(file)
+            store = cls(file, reader, writer, _newest(writer.log, reader))
             store.look()
         except BaseException:
             await writer.close()  # its thread would keep the process alive
@@ -123,10 +122,12 @@ class SqliteStore:
                 raise unavailable(problem) from problem
         self.look()
 
-    async def perform(self, work: Work[Result], *, aside: bool = False) -> Result:
+    async def perform(self, work: Work[Result], *, length: Length = "usual") -> Result:
         async with self._turn:
             try:
-                return await (self._writer.perform(work) if aside else self._writer.perform_here(work))
+                if length == "long":
+                    return await self._writer.perform(work)
+                return await self._writer.perform_here(work, brief=length == "brief")
             except sqlite3.Error as problem:
                 raise unavailable(problem) from problem
 
@@ -196,7 +197,7 @@ def _writing_connection(file: Path) -> sqlite3.Connection:
     )
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
-    connection.execute(f"PRAGMA wal_autocheckpoint={_PAGES_AHEAD}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={PAGES_AHEAD}")
     connection.execute("PRAGMA busy_timeout=0")  # the writer waits by itself
     give_clock(connection)
     return connection
@@ -216,9 +217,9 @@ def give_clock(connection: sqlite3.Connection) -> None:
     connection.create_function("wall_microseconds", 0, lambda: time.time_ns() // 1000)
 
 
-def _newest(file: Path, reader: sqlite3.Connection) -> Callable[[], object]:
+def _newest(index: WalIndex | None, reader: sqlite3.Connection) -> Callable[[], object]:
     """What differs after every commit of any process."""
-    if (index := WalIndex.of(file)) is not None:
+    if index is not None:
         return index.header
     return lambda: reader.execute("PRAGMA data_version").fetchone()
 

@@ -1,4 +1,4 @@
-"""The connection that changes are made on, in a thread of its own.
+"""The connection that changes are made on, and a thread of its own for what takes long.
 
 A pool of threads would do, and takes half as long again for each step: nobody waits here but for this one thread.
 """
@@ -11,15 +11,25 @@ import re
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
+from statistics import median
 from typing import Any, Self, TypeVar
 
 from keyrelay.store.model import Conflict, Result, Work
+from keyrelay.store.wal_index import WalIndex
 
 STATEMENTS = 512
 """How many statements a connection keeps prepared."""
+
+PAGES_AHEAD = 4_000
+"""Written to the log before they go into the file: the same few pages change in every commit, and go there once."""
+
+_PAGES_OF_ONE = 500  # more than a brief transaction writes
+_QUICK = 0.003  # seconds that a commit may take in the caller's thread
+_RECENT = 5  # commits by which the next one is judged
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005  # seconds, between two looks whether another process still writes
 _LOOKS_HERE, _PAUSE_HERE = 5, 0.001  # seconds
@@ -29,13 +39,16 @@ _Value = TypeVar("_Value")
 
 
 class Writer:
-    """Makes changes, one after the other, for as long as its thread lives."""
+    """Makes changes, one after the other, for as long as its thread lives. ``log``: the index of the database's log."""
+
+    log: WalIndex | None = None
 
     def __init__(self, busy_seconds: float) -> None:
         """``busy_seconds``: for how long it waits for other processes that write."""
         self._busy_seconds = busy_seconds
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection
+        self._recent = deque([0.0] * _RECENT, _RECENT)  # seconds that commits took
         self._under_way = 0  # orders that the thread has not done yet, whoever still waits for them
         # A daemon: whoever fails before it is closed need not wait for it.
         self._thread = threading.Thread(target=self._work, name="keyrelay-sqlite", daemon=True)
@@ -105,15 +118,18 @@ class Writer:
         """Run the whole of a transaction in the thread."""
         return await self._ordered(lambda: self._perform(work))
 
-    async def perform_here(self, work: Work[Result]) -> Result:
-        """What waits for the disk in the thread, and the rest in the caller's.
+    async def perform_here(self, work: Work[Result], *, brief: bool) -> Result:
+        """What waits for the disk in the thread, and the rest in the caller's; all of it there if it is brief.
 
         Two threads that both run Python take turns of milliseconds: a transaction took three times as long.
         """
         try:
             await self._begin_here()
             result = _drive(self._connection, work)
-            await self.do(_commit)
+            if brief and self._is_quick():
+                self._commit(self._connection)
+            else:
+                await self.do(self._commit)
         except BaseException as problem:
             # Shielded: whoever is cancelled must not leave a transaction open for the next one.
             await asyncio.shield(self.do(_roll_back))
@@ -136,16 +152,30 @@ class Writer:
     async def begin(self) -> None:
         await self.do(self._begin)
 
+    def _is_quick(self) -> bool:
+        """Whether a brief transaction is committed in about the time that a way to the thread and back takes.
+
+        Not on a slow disk, nor when SQLite may go on to write the log into the file.
+        """
+        if self.log is None or self.log.frames() > PAGES_AHEAD - _PAGES_OF_ONE:
+            return False
+        return median(self._recent) < _QUICK
+
     def _perform(self, work: Work[Result]) -> Result:
         connection = self._connection
         try:
             self._begin(connection)
             result = _drive(connection, work)
-            _commit(connection)
+            self._commit(connection)
         except BaseException as problem:
             _roll_back(connection)
             raise _meaning(problem) from problem
         return result
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        began = time.perf_counter()
+        connection.execute("COMMIT")
+        self._recent.append(time.perf_counter() - began)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Begin to write, as soon as no other process does.
@@ -168,10 +198,6 @@ def _begun(connection: sqlite3.Connection, *, last: bool = False) -> bool:
             raise
         return False
     return True
-
-
-def _commit(connection: sqlite3.Connection) -> None:
-    connection.execute("COMMIT")
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

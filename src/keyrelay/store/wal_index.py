@@ -2,7 +2,7 @@
 
 In WAL mode the file "-shm" is memory that all processes of a database share. It begins with 48 bytes that every commit
 changes before it is over (SQLite's "WAL-mode file format", 2.1): SQLite itself compares them to know whether what it
-holds is still the newest.
+holds is still the newest. They tell how long the log is as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 _HEADER_BYTES = 48
 _FORMAT = 3_007_000  # the only one there has been, since 2010
+_FRAMES_AT = 16
 
 
 class WalIndex:
@@ -36,6 +37,11 @@ class WalIndex:
 
     def header(self) -> bytes:
         return self._shared[:_HEADER_BYTES]
+
+    def frames(self) -> int:
+        """How many pages stand in the log. Those that were written into the file count until the log begins anew."""
+        (frames,) = struct.unpack_from("=I", self._shared, _FRAMES_AT)
+        return int(frames)
 
 
 @cache
