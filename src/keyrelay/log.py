@@ -13,8 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, TextIO
 
 from keyrelay import request_id
@@ -88,13 +87,18 @@ class _Lines(logging.StreamHandler[TextIO]):
         facts = _known(dict(getattr(record, "facts", {})))
         if record.exc_info and record.exc_info[1] is not None:
             facts.update(failure(record.exc_info[1]))
-        return self._form(record.created, record.levelname.lower(), record.name, record.getMessage(), facts)
+        return self._form(record.created, _name(record.levelno), record.name, record.getMessage(), facts)
 
     def tell(self, logger: str, level: int, event: str, facts: dict[str, Any]) -> None:
-        text = self._form(time.time(), logging.getLevelName(level).lower(), logger, event, _known(facts))
-        with self.lock or nullcontext(), suppress(OSError, ValueError):  # nobody reads it any more
+        text = self._form(time.time(), _name(level), logger, event, _known(facts))
+        self.acquire()
+        try:
             self.stream.write(text + "\n")
             self.stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more
+            pass
+        finally:
+            self.release()
 
 
 def _known(facts: dict[str, Any]) -> dict[str, Any]:
@@ -102,6 +106,11 @@ def _known(facts: dict[str, Any]) -> dict[str, Any]:
     if (current := request_id.current()) is not None:
         facts.setdefault("request_id", current)
     return facts
+
+
+@cache
+def _name(level: int) -> str:
+    return logging.getLevelName(level).lower()
 
 
 def _stamp(at: float) -> str:

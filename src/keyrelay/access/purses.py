@@ -69,7 +69,7 @@ class Purses:
 
     async def take(self, *meters: Meter) -> None:
         """One of each, or none of any. Raises what their limits say, or StoreUnavailable."""
-        if self.pay(*meters):
+        if self._has_paid(meters, self._clock()):
             return
         caller = _Caller(meters, asyncio.get_running_loop().create_future())
         self._waiting.append(caller)
@@ -77,36 +77,39 @@ class Purses:
             self._task = asyncio.create_task(self._serve_all(), name="keyrelay-purses")
         await caller.served
 
-    def has(self, *meters: Meter) -> bool:
-        """Whether there is one in each purse, as ``pay`` would find."""
-        now = self._clock()
-        purses = [self._purses.get(meter.id) for meter in meters]
-        return all(purse is not None and purse.has_one(now) for purse in purses)
+    def full(self, *meters: Meter) -> Sequence[_Purse]:
+        """The purses to ``pay`` from before anything else happens; none of them unless there is one in each."""
+        return self._full(meters, self._clock())
 
-    def pay(self, *meters: Meter) -> bool:
-        """Whether there was one in each purse, which is taken; raises what a limit says that is known to be used up."""
-        return self._pay(meters, self._clock())
+    def pay(self, purses: Sequence[_Purse]) -> None:
+        """Take one from each."""
+        for purse in purses:
+            purse.left -= 1
 
     async def close(self) -> None:
         """Return when nobody waits any more."""
         if self._task is not None:
             await self._task
 
-    def _pay(self, meters: Sequence[Meter], now: float) -> bool:
-        """Whether there was one in each purse. Raises what the limit says that is known to be used up."""
-        full, all_there = [], True
+    def _full(self, meters: Sequence[Meter], now: float) -> Sequence[_Purse]:
+        found = []
         for meter in meters:
             purse = self._purses.get(meter.id)
-            if purse is not None and purse.has_one(now):
-                full.append(purse)
-                continue
-            all_there = False
+            if purse is None or not purse.has_one(now):
+                return ()
+            found.append(purse)
+        return found
+
+    def _has_paid(self, meters: Sequence[Meter], now: float) -> bool:
+        """Whether there was one in each purse. Raises what the limit says that is known to be used up."""
+        if purses := self._full(meters, now):
+            self.pay(purses)
+            return True
+        for meter in meters:
+            purse = self._purses.get(meter.id)
             if purse is not None and not purse.left and now < min(purse.until, purse.free_at):
                 raise meter.limit.refusal(purse.free_at - now)
-        if all_there:
-            for purse in full:
-                purse.left -= 1
-        return all_there
+        return False
 
     async def _serve_all(self) -> None:
         try:
@@ -129,7 +132,7 @@ class Purses:
         if caller.served.done():  # gone away
             return True
         try:
-            paid = self._pay(caller.meters, now)
+            paid = self._has_paid(caller.meters, now)
         except KeyrelayError as refusal:
             _tell(caller, refusal)
             return True

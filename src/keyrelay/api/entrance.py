@@ -131,8 +131,8 @@ class Entrance:
         profile = keeper.loaded.profile
         if profile is None or keeper.loaded_mark != self._services.store.marks["profile"]:
             return None
-        meters = self._meters(identity.name, address)
-        if not self._services.purses.has(*meters):  # before anything is read
+        purses = self._services.purses.full(*self._meters(identity.name, address))
+        if not purses:  # before anything is read
             return None
         names = Names(identity)
         try:
@@ -142,8 +142,7 @@ class Entrance:
         letter, queue = handed.letter, self._outbox.queue
         if not self._foresight.is_ordinary(letter, keeper.loaded.tag) or not queue.is_open_to(len(letter.content)):
             return None
-        if not self._services.purses.pay(*meters):
-            return None
+        self._services.purses.pay(purses)
         order = Order(identity.name, handed.priority, handed.send_after)
         return Taken(queue.enter(letter, order), letter.message_id)
 
