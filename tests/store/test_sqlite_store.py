@@ -213,6 +213,7 @@ def test_a_brief_transaction_is_committed_where_it_began_if_that_takes_a_moment(
     async def work(store) -> list:
         store._writer._recent.extend([seconds] * sqlite_writer._RECENT)
         await store.perform(role("one"), length=length)
+        assert (store._writer.log.pages_ahead() == 0) is (pages < 500)
         return await store.rows("SELECT name FROM role")
 
     monkeypatch.setattr(sqlite_writer, "PAGES_AHEAD", pages)
@@ -221,12 +222,24 @@ def test_a_brief_transaction_is_committed_where_it_began_if_that_takes_a_moment(
     assert found == [here]
 
 
-def test_one_slow_commit_is_no_slow_disk(sqlite_settings):
+def test_one_slow_commit_is_no_slow_disk(sqlite_settings, monkeypatch):
+    ordered = []
+    do = sqlite_writer.Writer.do
+
+    def noted(writer, what):
+        ordered.append(what)
+        return do(writer, what)
+
+    monkeypatch.setattr(sqlite_writer.Writer, "do", noted)
+
     async def work(store) -> list[bool]:
         found = []
-        for seconds in (5.0, 0.0001, 5.0, 5.0):
+        for number, seconds in enumerate((5.0, 0.0, 5.0, 5.0)):
             store._writer._recent.append(seconds)
-            found.append(store._writer._is_quick())
+            ordered.clear()
+            await store.perform(role(str(number)), length="brief")
+            store._writer._recent.pop()
+            found.append(not ordered)
         return found
 
     assert on_store(sqlite_settings, work) == [True, True, True, False]

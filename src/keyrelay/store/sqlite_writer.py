@@ -119,17 +119,14 @@ class Writer:
         return await self._ordered(lambda: self._perform(work))
 
     async def perform_here(self, work: Work[Result], *, brief: bool) -> Result:
-        """What waits for the disk in the thread, and the rest in the caller's; all of it there if it is brief.
+        """What waits for the disk in the thread, and the rest in the caller's.
 
         Two threads that both run Python take turns of milliseconds: a transaction took three times as long.
         """
         try:
             await self._begin_here()
             result = _drive(self._connection, work)
-            if brief and self._is_quick():
-                self._commit(self._connection)
-            else:
-                await self.do(self._commit)
+            await self._end_here(brief=brief)
         except BaseException as problem:
             # Shielded: whoever is cancelled must not leave a transaction open for the next one.
             await asyncio.shield(self.do(_roll_back))
@@ -149,17 +146,21 @@ class Writer:
             await asyncio.sleep(_PAUSE_HERE)
         await self.begin()
 
+    async def _end_here(self, *, brief: bool) -> None:
+        """Commit; here what is brief, unless the disk is slow, or SQLite might go on to write the log into the file.
+
+        The way to the thread and back takes as long: each time that a busy event loop lets go of the interpreter, it
+        wakes the thread, which finds it taken again.
+        """
+        if not brief or self.log is None or median(self._recent) > _QUICK:
+            await self.do(self._commit)
+        elif self.log.pages_ahead() > PAGES_AHEAD - _PAGES_OF_ONE:
+            await self.do(self._commit_and_write_back)
+        else:
+            self._commit(self._connection)
+
     async def begin(self) -> None:
         await self.do(self._begin)
-
-    def _is_quick(self) -> bool:
-        """Whether a brief transaction is committed in about the time that a way to the thread and back takes.
-
-        Not on a slow disk, nor when SQLite may go on to write the log into the file.
-        """
-        if self.log is None or self.log.frames() > PAGES_AHEAD - _PAGES_OF_ONE:
-            return False
-        return median(self._recent) < _QUICK
 
     def _perform(self, work: Work[Result]) -> Result:
         connection = self._connection
@@ -176,6 +177,12 @@ class Writer:
         began = time.perf_counter()
         connection.execute("COMMIT")
         self._recent.append(time.perf_counter() - began)
+
+    def _commit_and_write_back(self, connection: sqlite3.Connection) -> None:
+        """Commit, and write the log into the file before SQLite does it with one of the next commits."""
+        self._commit(connection)
+        with suppress(sqlite3.Error):  # it is tried again, and what was committed is
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Begin to write, as soon as no other process does.

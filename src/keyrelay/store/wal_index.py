@@ -2,7 +2,7 @@
 
 In WAL mode the file "-shm" is memory that all processes of a database share. It begins with 48 bytes that every commit
 changes before it is over (SQLite's "WAL-mode file format", 2.1): SQLite itself compares them to know whether what it
-holds is still the newest. They tell how long the log is as well.
+holds is still the newest. Beside them stands how long the log is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 
 _HEADER_BYTES = 48
 _FORMAT = 3_007_000  # the only one there has been, since 2010
-_FRAMES_AT = 16
+_FRAMES_AT, _WRITTEN_AT = 16, 96
+_MAPPED_BYTES = 100
 
 
 class WalIndex:
@@ -38,14 +39,15 @@ class WalIndex:
     def header(self) -> bytes:
         return self._shared[:_HEADER_BYTES]
 
-    def frames(self) -> int:
-        """How many pages stand in the log. Those that were written into the file count until the log begins anew."""
+    def pages_ahead(self) -> int:
+        """How many pages stand in the log that were not written into the file yet."""
         (frames,) = struct.unpack_from("=I", self._shared, _FRAMES_AT)
-        return int(frames)
+        (written,) = struct.unpack_from("=I", self._shared, _WRITTEN_AT)
+        return int(frames - written)
 
 
 @cache
 def _map(file: Path, inode: int) -> mmap.mmap:  # noqa: ARG001 - a file made anew is another one
     # Never closed: closing any descriptor of a file ends all locks that the process holds on it (POSIX), SQLite's too.
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    return mmap.mmap(descriptor, _HEADER_BYTES, access=mmap.ACCESS_READ)
+    return mmap.mmap(descriptor, _MAPPED_BYTES, access=mmap.ACCESS_READ)
