@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from keyrelay.outbox.model import ACTIONS, ENDED, NEXT, STATES, WAITING, NotAllowed, Recipient, Said, state_of
 from keyrelay.outbox.pressure import Pressure

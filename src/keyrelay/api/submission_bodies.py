@@ -67,10 +67,8 @@ class Names(msgspec.Struct, frozen=True):
         )
 
 
-class _NotTheProfiles(Allowance):
+class _NotTheProfiles(Allowance, frozen=True):
     """For somebody who may send in some names, and for whom the profile's is one like any other."""
-
-    __slots__ = ()
 
     def permits(self, address: str) -> bool:
         local, _, domain = address.rpartition("@")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -26,8 +25,7 @@ _MOST_IN_AN_EVENT = 200
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """A submission that went from one state to another; from None when it is new, to None when it is forgotten.
 
     ``content``: by how many octets of content the store has grown.

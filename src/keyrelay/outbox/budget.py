@@ -13,9 +13,11 @@ is settled for all it was claimed for. Times are outbox time, looked at within t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
+
+import msgspec
 
 Counted = Literal["messages", "recipients"]
 
@@ -58,8 +60,7 @@ class Limits:
     rates: tuple[Limit, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(msgspec.Struct, frozen=True):
     """Messages, and all their recipients together."""
 
     messages: int = 0
@@ -89,7 +90,7 @@ class Sum:
 class Ledger:
     """What all nodes have used."""
 
-    underway: Load = Load()
+    underway: Load = field(default_factory=Load)
     sums: tuple[Sum, ...] = ()
 
     def used(self, limit: Limit, now: datetime) -> int:

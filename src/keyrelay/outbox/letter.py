@@ -61,8 +61,7 @@ def _nobody_else(_: str) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
+class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller may hand in: in whose name, and how much.
 
     ``sender_account`` and ``sender_name`` are the profile's. ``may_send_as`` is asked about any other address, as the

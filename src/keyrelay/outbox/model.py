@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
+import msgspec
+
 from keyrelay.relay.causes.model import code_of
 from keyrelay.relay.model import Evidence, Kind, Stage
 
@@ -73,8 +75,7 @@ class NotAllowed(ValueError):
         self.wanted = wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """What the relay said, or why it said nothing, as it is kept and shown.
 
     ``code`` is the reply's, or at the stage token the HTTP status. ``text`` is redacted already.
@@ -94,8 +95,7 @@ class Said:
         return cls(evidence.stage, evidence.kind, code_of(evidence), enhanced, text[:_LONGEST_TEXT])
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(msgspec.Struct, frozen=True):
     """One address of a submission, and what became of it.
 
     ``tries`` counts the attempts that told us something about this recipient: the wait before the next grows with
@@ -139,8 +139,7 @@ class Attempt:
     said: tuple[tuple[str, Said], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(msgspec.Struct, frozen=True):
     """A message that was accepted by us, without its content.
 
     ``message_id`` is its Message-ID and stays the same however often it is sent. ``send_after`` is a time of the wall

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -70,8 +69,7 @@ def due_at(recipients: Iterable[Recipient]) -> int | None:
     return stamp(min(times)) if times else None
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True):
     """A submission as it stands in its row.
 
     ``lease`` is the node that has it. ``turn`` are the places of the recipients that it has it for, in ``recipients``
@@ -91,7 +89,7 @@ class Kept:
     def shown(self) -> Submission:
         """With the recipients that are being sent in the state that says so."""
         recipients = tuple(one.to("sending") if place in self.turn else one for place, one in self._placed())
-        return replace(self.submission, recipients=recipients)
+        return msgspec.structs.replace(self.submission, recipients=recipients)
 
     def _placed(self) -> Iterator[tuple[int, Recipient]]:
         return enumerate(self.submission.recipients)

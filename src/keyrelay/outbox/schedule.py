@@ -190,8 +190,7 @@ def steered(recipient: Recipient, action: Action, policy: RetryPolicy, now: date
 # --- A whole attempt -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What an attempt made of its recipients and of the outbox. ``said`` is for the record of the attempt."""
 
     recipients: tuple[Recipient, ...]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Self
+
+import msgspec
 
 from keyrelay.outbox.budget import Load
 from keyrelay.outbox.model import Recipient, Said, Submission
@@ -23,8 +24,7 @@ _MOST_TAKEN_OVER = 100  # messages, in one round
 How = Literal["attempted", "failed_at", "not_begun"]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """A message that this node has the lease of, and is to send to the ``recipients`` whose turn it is."""
 
     kept: Kept
@@ -48,8 +48,7 @@ class Claim:
         return Load(1, len(self.kept.turn))
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """How an attempt came out. Times are those of the wall clock.
 
     ``revision`` is that of the profile it was made with. ``how``: whether there was one at all. A message that we fail

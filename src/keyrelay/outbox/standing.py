@@ -188,7 +188,7 @@ def those_readable(standing: Standing, rows: Sequence[Row]) -> Work[list[Kept]]:
 
 def _released(recipient: Recipient, now: datetime) -> Recipient:
     waits = recipient.state == "queued" and recipient.next_at is not None and recipient.next_at > now
-    return replace(recipient, next_at=now) if waits else recipient
+    return msgspec.structs.replace(recipient, next_at=now) if waits else recipient
 
 
 def sign_of_life(office: Office, clock: OutboxClock, *, works: bool, connections: int, load: Load) -> Statement:

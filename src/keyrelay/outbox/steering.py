@@ -131,7 +131,7 @@ class Steering:
             raise NotNow("The content of the message is not kept any more.", remedy="Hand the message in again.")
         recipients = self._steered(kept, action, allowed, clock.now)
         yield from self._write([(kept, recipients)], clock, by, [_of_message(action, kept, recipients)])
-        return replace(kept, submission=replace(kept.submission, recipients=recipients))
+        return msgspec.structs.replace(kept, submission=msgspec.structs.replace(kept.submission, recipients=recipients))
 
     def _resend(self, names: Sequence[str], states: frozenset[State], by: Actor) -> Work[Resent]:
         clock, _ = yield from self._look()

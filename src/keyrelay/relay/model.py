@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from io import IncrementalNewlineDecoder
 from typing import Any, Literal, Self
 
+import msgspec
+
 from keyrelay.network.failures import FailureKind
 from keyrelay.pam.backend import Problem
 
@@ -53,8 +55,7 @@ Kind = Literal[
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """An answer of the relay (RFC 5321 section 4.2): its code, and the text of each line."""
 
     code: int
@@ -135,8 +136,7 @@ class Content(bytes):
         return super().__new__(cls, octets)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """Who a message is from and who gets it, as the relay is told (RFC 5321 section 2.3.1).
 
     Raises ValueError when nobody gets it.

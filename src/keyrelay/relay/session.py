@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from keyrelay.relay import commands
 from keyrelay.relay.commands import RESET, Body, dotted
@@ -22,8 +23,7 @@ _CLOSING = 421
 _QUIT_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """What the relay said to one message: to its sender, to each recipient, to its content.
 
     ``recipients`` has the recipients the relay was asked about, in order; ``data`` is None when no content was sent.
