@@ -32,9 +32,15 @@ class Watch:
         return own
 
     @property
-    def wall(self) -> datetime | None:
-        """What ``clock`` has as the time of the wall; None as for ``own``."""
-        return None if self._row is None else self._row.wall + timedelta(seconds=ticks() - self._at)
+    def runs(self) -> bool:
+        """Whether this node has ever looked."""
+        return self._row is not None
+
+    @property
+    def wall(self) -> datetime:
+        """What ``clock`` has as the time of the wall."""
+        assert self._row is not None  # noqa: S101 - as above
+        return self._row.wall + timedelta(seconds=ticks() - self._at)
 
     @property
     def clock(self) -> OutboxClock:

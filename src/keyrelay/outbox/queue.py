@@ -102,7 +102,7 @@ class Queue:
 
         Raises OutboxFull, KeyReused or StoreUnavailable.
         """
-        if self._watch.wall is None:
+        if not self._watch.runs:
             await self._office.open()
         await self._room.require(len(letter.content))
         if self._octets > _MOST_WAITING:
@@ -111,12 +111,12 @@ class Queue:
 
     def is_open_to(self, octets: int) -> bool:
         """Whether a message of so many octets may ``enter``, as far as that is known without waiting."""
-        return self._watch.wall is not None and self._room.has(octets) and self._octets <= _MOST_WAITING
+        return self._watch.runs and self._room.has(octets) and self._octets <= _MOST_WAITING
 
     def enter(self, letter: Letter, order: Order) -> asyncio.Future[Receipt]:
         """As ``submit``, for what may enter; done when the message is safe. Ends with KeyReused or StoreUnavailable."""
         self._room.take(len(letter.content))
-        entry = _Entry(new_id(self._watch.clock.wall), letter, order, asyncio.get_running_loop().create_future())
+        entry = _Entry(new_id(self._watch.wall), letter, order, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
         self._octets += len(letter.content)
         if self._task is None:
