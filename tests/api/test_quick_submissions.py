@@ -394,6 +394,6 @@ def test_whoever_is_over_the_limit_has_nothing_read(desk, roads, monkeypatch):
         return real(body, *more)
 
     monkeypatch.setattr(entrance, "from_rfc822", reading)
-    monkeypatch.setattr(type(desk.node._purses), "full", lambda *_: ())
+    monkeypatch.setattr(type(desk.node._purses), "full", lambda *_: None)
     taken_in(answer_to(desk, request()))
     assert (roads, len(read)) == ([False], 1)  # by the long road

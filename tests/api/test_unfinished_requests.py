@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import sqlite3
 import time
 from contextlib import closing
 
@@ -10,7 +12,8 @@ import httpx2
 import pytest
 
 from keyrelay.api import conventions, protocol
-from live import SMTP, LiveServer
+from live import ANONYMOUS, SMTP, V2, LiveServer
+from wire import AUTHORIZATION
 
 
 @pytest.fixture
@@ -56,6 +59,23 @@ def test_a_connection_on_which_nothing_comes_any_more_is_closed(hurried_server):
         began = time.monotonic()
         assert opened.recv(1000) == b""
         assert 0.2 < time.monotonic() - began < 5
+
+
+def test_whoever_waits_for_an_answer_is_answered_also_when_the_next_request_has_begun(hurried_server, sqlite_settings):
+    with (
+        closing(dial(hurried_server)) as opened,
+        closing(sqlite3.connect(sqlite_settings.sqlite_file, isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")  # the answer waits for it
+        body = json.dumps(ANONYMOUS)
+        fields = {"Content-Type": "application/json", "Content-Length": str(len(body)), **V2}
+        named = "\r\n".join(f"{name}: {value}" for name, value in fields.items())
+        whole = f"PUT {SMTP} HTTP/1.1\r\nHost: x\r\n{AUTHORIZATION}\r\n{named}\r\n\r\n{body}"
+        opened.sendall(f"{whole}GET /livez HTTP/1.1\r\nHo".encode())
+        time.sleep(1.2)
+        other.execute("COMMIT")
+        assert opened.recv(10_000).startswith(b"HTTP/1.1 200")
+        assert opened.recv(1000) == b"", "and then the next one is waited for no longer"
 
 
 def test_a_body_that_never_comes_is_answered_408(hurried_server):

@@ -23,6 +23,7 @@ class Counting:
     def __init__(self, store) -> None:
         self._perform = store.perform
         self.transactions = 0
+        self.lengths: list[str | None] = []
         self.failing = False
         self.gate: asyncio.Event | None = None
         self.ending: asyncio.Event | None = None
@@ -30,6 +31,7 @@ class Counting:
 
     async def perform(self, work, **more):
         self.transactions += 1
+        self.lengths.append(more.get("length"))
         if self.gate is not None:
             await self.gate.wait()
         if self.failing:
@@ -113,6 +115,41 @@ def test_large_messages_do_not_share_a_transaction_without_end(on_site):
         line = b"x" * 98 + b"\r\n"
         await submit(queue(office), *(letter(body=line * 60_000) for _ in range(6)))
         assert counting.transactions == 3
+
+    on_site(test)
+
+
+def test_recipients_take_room_in_a_transaction_as_well(on_site):
+    async def test(made):
+        office = await made.office()
+        counting = Counting(office.store)
+        many = [f"r{number}@example.org" for number in range(6_000)]
+        await submit(queue(office), *(letter(*many) for _ in range(6)))
+        assert counting.transactions == 3
+        assert counting.lengths == ["long"] * 3
+
+    on_site(test)
+
+
+def test_others_have_their_turn_between_two_transactions(on_site):
+    async def test(made):
+        office = await made.office()
+        desk, turns, at = queue(office), [0], []
+
+        def turn() -> None:
+            turns[0] += 1
+            asyncio.get_running_loop().call_soon(turn)
+
+        turn()
+        perform = office.store.perform
+
+        async def noted(work, **more):
+            at.append(turns[0])
+            return await perform(work, **more)
+
+        office.store.perform = noted
+        await submit(desk, *(letter() for _ in range(400)))
+        assert len(at) == len(set(at)) >= 3
 
     on_site(test)
 

@@ -191,58 +191,111 @@ def test_a_transaction_begins_in_the_same_turn_of_the_loop_as_its_first_statemen
     assert at[0] == at[1] > 0
 
 
-@pytest.mark.parametrize(
-    ("length", "seconds", "pages", "here"),
-    [
-        ("brief", 0.0, 4000, True),
-        ("usual", 0.0, 4000, False),
-        ("brief", 0.01, 4000, False),  # a slow disk
-        ("brief", 0.0, 499, False),  # the log is about to be written into the file
-    ],
-)
-def test_a_brief_transaction_is_committed_where_it_began_if_that_takes_a_moment(
-    sqlite_settings, monkeypatch, *, length, seconds, pages, here
-):
+@pytest.fixture
+def committed(monkeypatch) -> list[str]:
+    """Where commits were made."""
     found = []
-    commit = sqlite_writer.Writer._commit
+    here, there = sqlite_writer.Writer._commit_here, sqlite_writer.Writer._commit
 
-    def noted(*given) -> None:
-        found.append(threading.current_thread() is threading.main_thread())
-        commit(*given)
+    def noted_here(writer) -> None:
+        found.append("here")
+        here(writer)
 
-    async def work(store) -> list:
-        store._writer._recent.extend([seconds] * sqlite_writer._RECENT)
-        await store.perform(role("one"), length=length)
-        assert (store._writer.log.pages_ahead() == 0) is (pages < 500)
-        return await store.rows("SELECT name FROM role")
+    def noted_there(writer, connection) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        found.append("there")
+        there(writer, connection)
 
-    monkeypatch.setattr(sqlite_writer, "PAGES_AHEAD", pages)
-    monkeypatch.setattr(sqlite_writer.Writer, "_commit", noted)
-    assert on_store(sqlite_settings, work) == [("one",)]
-    assert found == [here]
+    monkeypatch.setattr(sqlite_writer.Writer, "_commit_here", noted_here)
+    monkeypatch.setattr(sqlite_writer.Writer, "_commit", noted_there)
+    return found
 
 
-def test_one_slow_commit_is_no_slow_disk(sqlite_settings, monkeypatch):
-    ordered = []
-    do = sqlite_writer.Writer.do
+def test_a_brief_transaction_is_committed_where_it_began(sqlite_settings, committed, monkeypatch):
+    monkeypatch.setattr(sqlite_writer, "_QUICK", 10.0)
 
-    def noted(writer, what):
-        ordered.append(what)
-        return do(writer, what)
+    async def work(store) -> list[str]:
+        for length in ("brief", "usual", "long", "brief"):
+            await store.perform(role(f"{length} {len(committed)}"), length=length)
+        async with store.change("access"):
+            pass
+        return [name for (name,) in await store.rows("SELECT name FROM role ORDER BY name")]
 
-    monkeypatch.setattr(sqlite_writer.Writer, "do", noted)
+    assert on_store(sqlite_settings, work) == ["brief 0", "brief 3", "long 2", "usual 1"]
+    assert committed == ["here", "there", "there", "here", "there"]
 
-    async def work(store) -> list[bool]:
-        found = []
-        for number, seconds in enumerate((5.0, 0.0, 5.0, 5.0)):
-            store._writer._recent.append(seconds)
-            ordered.clear()
+
+def test_a_slow_disk_is_waited_for_in_the_thread_and_tried_again_ever_more_rarely(
+    sqlite_settings, committed, monkeypatch
+):
+    monkeypatch.setattr(sqlite_writer, "_QUICK", 1e-9)  # nothing is so quick
+    monkeypatch.setattr(sqlite_writer, "_MOST_ELSEWHERE", 4)
+
+    async def work(store) -> None:
+        for number in range(12):
+            await store.perform(role(f"slow {number}"), length="brief")
+        monkeypatch.setattr(sqlite_writer, "_QUICK", 10.0)
+        for number in range(8):
+            await store.perform(role(f"quick {number}"), length="brief")
+
+    on_store(sqlite_settings, work)
+    assert committed == [*(["here", *["there"] * 4] * 2), "here", "there", *["there"] * 3, *["here"] * 5]
+
+
+def test_the_longer_a_commit_took_the_later_one_is_made_there_again(sqlite_settings, committed, monkeypatch):
+    class Slow(sqlite3.Connection):
+        def execute(self, sql, *values):
+            if sql == "COMMIT":
+                time.sleep(seconds[0])
+            return super().execute(sql, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **more: connect(*given, factory=Slow, **more))
+    monkeypatch.setattr(sqlite_writer, "_QUICK", 0.05)
+    seconds = [0.0]
+
+    async def work(store) -> None:
+        for number, slow in enumerate((0.0, 0.17, 0.0, 0.0, 0.0, 0.0, 0.0)):
+            seconds[0] = slow
             await store.perform(role(str(number)), length="brief")
-            store._writer._recent.pop()
-            found.append(not ordered)
-        return found
 
-    assert on_store(sqlite_settings, work) == [True, True, True, False]
+    on_store(sqlite_settings, work)
+    assert committed == ["here", "here", "there", "there", "there", "here", "here"]
+
+
+@pytest.mark.parametrize("how", ["brief", "usual", "long", "change"])
+def test_a_long_log_is_written_into_the_file_in_the_thread(sqlite_settings, monkeypatch, how):
+    monkeypatch.setattr(sqlite_writer, "PAGES_AHEAD", 40)
+    where = []
+    keep = sqlite_writer.Writer._keep_log_short
+
+    def noted(writer, connection) -> None:
+        where.append(threading.current_thread() is threading.main_thread())
+        keep(writer, connection)
+
+    monkeypatch.setattr(sqlite_writer.Writer, "_keep_log_short", noted)
+
+    async def work(store) -> list[int]:
+        ahead = []
+        for number in range(60):
+            if how == "change":
+                await add_roles(store, str(number))
+            else:
+                await store.perform(role(str(number)), length=how)
+            ahead.append(store._writer._log.pages_ahead())
+        return ahead
+
+    ahead = on_store(sqlite_settings, work)
+    assert 20 < max(ahead) <= 40
+    assert ahead.count(0) >= 2
+    assert not any(where)
+
+
+def test_no_commit_writes_the_log_into_the_file_by_itself(sqlite_settings):
+    async def pages(store) -> int:
+        return await store._writer.do(lambda writer: writer.execute("PRAGMA wal_autocheckpoint").fetchone()[0])
+
+    assert on_store(sqlite_settings, pages) == 0
 
 
 @pytest.mark.parametrize("cancels", [1, 2])

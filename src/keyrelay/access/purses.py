@@ -77,8 +77,8 @@ class Purses:
             self._task = asyncio.create_task(self._serve_all(), name="keyrelay-purses")
         await caller.served
 
-    def full(self, *meters: Meter) -> Sequence[_Purse]:
-        """The purses to ``pay`` from before anything else happens; none of them unless there is one in each."""
+    def full(self, *meters: Meter) -> Sequence[_Purse] | None:
+        """The purses to ``pay`` from before anything else happens; None unless there is one in each."""
         return self._full(meters, self._clock())
 
     def pay(self, purses: Sequence[_Purse]) -> None:
@@ -91,18 +91,18 @@ class Purses:
         if self._task is not None:
             await self._task
 
-    def _full(self, meters: Sequence[Meter], now: float) -> Sequence[_Purse]:
+    def _full(self, meters: Sequence[Meter], now: float) -> Sequence[_Purse] | None:
         found = []
         for meter in meters:
             purse = self._purses.get(meter.id)
             if purse is None or not purse.has_one(now):
-                return ()
+                return None
             found.append(purse)
         return found
 
     def _has_paid(self, meters: Sequence[Meter], now: float) -> bool:
         """Whether there was one in each purse. Raises what the limit says that is known to be used up."""
-        if purses := self._full(meters, now):
+        if (purses := self._full(meters, now)) is not None:
             self.pay(purses)
             return True
         for meter in meters:

@@ -132,7 +132,7 @@ class Entrance:
         if profile is None or keeper.loaded_mark != self._services.store.marks["profile"]:
             return None
         purses = self._services.purses.full(*self._meters(identity.name, address))
-        if not purses:  # before anything is read
+        if purses is None:  # before anything is read
             return None
         names = Names(identity)
         try:

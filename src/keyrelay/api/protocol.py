@@ -146,9 +146,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """What the other side has begun, and how much of our answer it has not taken yet."""
         if unread := self.transport.get_write_buffer_size():
             return self, unread
-        if not self._has_request():
-            return self._begun() or self, 0
-        return (self.cycle if self.cycle.response_complete else None), 0
+        if self._is_waited_for():
+            return None, 0
+        return self._begun() or self, 0
 
     def _begun(self) -> Any:
         return self.scope  # None before the first byte, whatever uvicorn's types say
@@ -156,6 +156,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def _has_request(self) -> bool:
         # uvicorn adds the method when the head is complete.
         return "method" in (self._begun() or ())
+
+    def _is_waited_for(self) -> bool:
+        """Whether there is a request without its answer, also when the next one has begun."""
+        cycle: Any = self.cycle  # None before the first request
+        return bool(self.pipeline) or (cycle is not None and not cycle.response_complete)
 
     def _answering(self) -> bool:
         cycle: Any = self.cycle  # None before the first request

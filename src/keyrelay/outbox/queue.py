@@ -29,6 +29,7 @@ from keyrelay.store.model import Conflict, Length, Statement, Work
 
 _MOST_AT_ONCE = 128  # messages in one transaction
 _MOST_OCTETS, _MUCH = 16 * 1024 * 1024, 1024 * 1024  # in one transaction, or one message
+_OCTETS_OF_RECIPIENT = 1024  # with its rows
 _MOST_WAITING = 128 * 1024 * 1024  # octets, before we say that we are busy
 
 PRIORITIES: Mapping[str, int] = {"high": 1, "normal": 0, "low": -1}
@@ -70,6 +71,11 @@ class _Entry(msgspec.Struct, frozen=True, eq=False):
     letter: Letter
     order: Order
     receipt: asyncio.Future[Receipt]
+
+    @property
+    def octets(self) -> int:
+        """What it takes of a transaction."""
+        return len(self.letter.content) + _OCTETS_OF_RECIPIENT * len(self.letter.envelope.recipients)
 
 
 class Queue:
@@ -142,7 +148,9 @@ class Queue:
                     for entry, receipt in zip(group, receipts, strict=True):
                         _tell(entry, receipt)
                     self._taken_in()
-                self._octets -= _octets(group)
+                self._octets -= sum([len(entry.letter.content) for entry in group])
+                if self._waiting:
+                    await asyncio.sleep(0)  # a brief commit waits for nothing, and others have work too
         finally:
             self._task = None
 
@@ -150,7 +158,7 @@ class Queue:
         """Let those who wait into a group, of so many octets at most or one message. Who joins it is returned."""
         count, octets = 0, _octets(group)
         for entry in self._waiting[: _MOST_AT_ONCE - len(group)]:
-            octets += len(entry.letter.content)
+            octets += entry.octets
             if octets > most and (group or count):
                 break
             count += 1
@@ -192,7 +200,8 @@ class Queue:
             [(entry.id, seal.key_id, seal.content) for entry, seal in new],
         )
         yield from many("INSERT INTO message_recipient (address, message)", list(_addresses(entries)))
-        yield from self._books.arrivals([entry.id for entry in entries], _octets(entries), clock.wall)
+        octets = sum([len(entry.letter.content) for entry in entries])
+        yield from self._books.arrivals([entry.id for entry in entries], octets, clock.wall)
         if entries and not self._sends_itself():
             yield self._store.signal()
         return [earlier.get(entry.id, Receipt(entry.id)) for entry in group]
@@ -230,7 +239,7 @@ _INSERT_MESSAGE = (
 
 
 def _octets(group: Sequence[_Entry]) -> int:
-    return sum([len(entry.letter.content) for entry in group])
+    return sum([entry.octets for entry in group])
 
 
 def _take_keys(group: Sequence[_Entry], made_at: int) -> Work[dict[str, Receipt | KeyReused]]:

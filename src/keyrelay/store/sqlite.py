@@ -74,8 +74,9 @@ class SqliteStore:
         try:
             reader = _reading_connection(file)
             reader.execute("SELECT 1 FROM change_mark").fetchone()  # SQLite makes the index when it first reads
-            writer.log = WalIndex.of(file)
-            store = cls(file, reader, writer, _newest(writer.log, reader))
+            if (index := WalIndex.of(file)) is not None:
+                await writer.know_log(index)
+            store = cls(file, reader, writer, _newest(index, reader))
             store.look()
         except BaseException:
             await writer.close()  # its thread would keep the process alive
@@ -113,7 +114,7 @@ class SqliteStore:
                     for topic in topics:
                         await change.run("UPDATE change_mark SET version = version + 1 WHERE topic = $1", topic)
                     yield change
-                    await change.run("COMMIT")
+                    await self._writer.commit()
                 except BaseException:
                     # Shielded: a cancelled request must not leave its transaction open for the next one.
                     await asyncio.shield(self._writer.do(sqlite3.Connection.rollback))

@@ -11,11 +11,9 @@ import re
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from statistics import median
 from typing import Any, Self, TypeVar
 
 from keyrelay.store.model import Conflict, Result, Work
@@ -27,9 +25,8 @@ STATEMENTS = 512
 PAGES_AHEAD = 4_000
 """Written to the log before they go into the file: the same few pages change in every commit, and go there once."""
 
-_PAGES_OF_ONE = 500  # more than a brief transaction writes
 _QUICK = 0.003  # seconds that a commit may take in the caller's thread
-_RECENT = 5  # commits by which the next one is judged
+_MOST_ELSEWHERE = 1_000  # commits in the other thread before it is tried again
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005  # seconds, between two looks whether another process still writes
 _LOOKS_HERE, _PAUSE_HERE = 5, 0.001  # seconds
@@ -39,16 +36,15 @@ _Value = TypeVar("_Value")
 
 
 class Writer:
-    """Makes changes, one after the other, for as long as its thread lives. ``log``: the index of the database's log."""
-
-    log: WalIndex | None = None
+    """Makes changes, one after the other, for as long as its thread lives."""
 
     def __init__(self, busy_seconds: float) -> None:
         """``busy_seconds``: for how long it waits for other processes that write."""
         self._busy_seconds = busy_seconds
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection
-        self._recent = deque([0.0] * _RECENT, _RECENT)  # seconds that commits took
+        self._log: WalIndex | None = None
+        self._elsewhere = self._next_elsewhere = 0  # brief commits that go to the thread, because one here was slow
         self._under_way = 0  # orders that the thread has not done yet, whoever still waits for them
         # A daemon: whoever fails before it is closed need not wait for it.
         self._thread = threading.Thread(target=self._work, name="keyrelay-sqlite", daemon=True)
@@ -65,6 +61,11 @@ class Writer:
             raise
         return writer
 
+    async def know_log(self, log: WalIndex) -> None:
+        """From now on it is written into the file when it is long, and not by SQLite with whichever commit comes."""
+        await self.do(lambda connection: connection.execute("PRAGMA wal_autocheckpoint=0"))
+        self._log = log
+
     async def do(self, what: Callable[[sqlite3.Connection], _Value]) -> _Value:
         """Do something with the connection, in the thread. It waits for no other process that writes."""
         return await self._ordered(lambda: what(self._connection))
@@ -78,6 +79,7 @@ class Writer:
                 return what(self._connection)
             finally:
                 self._connection.execute("PRAGMA busy_timeout = 0")
+                self._keep_log_short(self._connection)
 
         return await self._ordered(work)
 
@@ -147,17 +149,30 @@ class Writer:
         await self.begin()
 
     async def _end_here(self, *, brief: bool) -> None:
-        """Commit; here what is brief, unless the disk is slow, or SQLite might go on to write the log into the file.
+        """Commit; here what is brief, unless the disk is slow.
 
         The way to the thread and back takes as long: each time that a busy event loop lets go of the interpreter, it
         wakes the thread, which finds it taken again.
         """
-        if not brief or self.log is None or median(self._recent) > _QUICK:
-            await self.do(self._commit)
-        elif self.log.pages_ahead() > PAGES_AHEAD - _PAGES_OF_ONE:
-            await self.do(self._commit_and_write_back)
+        if brief and self._log is not None and not self._elsewhere:
+            self._commit_here()
+            if self._log_is_long():
+                await self.do(self._keep_log_short)
         else:
-            self._commit(self._connection)
+            self._elsewhere = max(self._elsewhere - 1, 0)
+            await self.commit()
+
+    def _commit_here(self) -> None:
+        began = time.perf_counter()
+        self._connection.execute("COMMIT")
+        seconds = time.perf_counter() - began
+        # A slow disk is tried again more and more rarely. In the thread its speed cannot be known: it waits for the
+        # interpreter as well.
+        slow = 0 if seconds < _QUICK else max(int(seconds / _QUICK), 2 * self._next_elsewhere)
+        self._elsewhere = self._next_elsewhere = min(slow, _MOST_ELSEWHERE)
+
+    async def commit(self) -> None:
+        await self.do(self._commit)
 
     async def begin(self) -> None:
         await self.do(self._begin)
@@ -174,15 +189,17 @@ class Writer:
         return result
 
     def _commit(self, connection: sqlite3.Connection) -> None:
-        began = time.perf_counter()
         connection.execute("COMMIT")
-        self._recent.append(time.perf_counter() - began)
+        self._keep_log_short(connection)
 
-    def _commit_and_write_back(self, connection: sqlite3.Connection) -> None:
-        """Commit, and write the log into the file before SQLite does it with one of the next commits."""
-        self._commit(connection)
-        with suppress(sqlite3.Error):  # it is tried again, and what was committed is
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    def _log_is_long(self) -> bool:
+        return self._log is not None and self._log.pages_ahead() > PAGES_AHEAD
+
+    def _keep_log_short(self, connection: sqlite3.Connection) -> None:
+        """Write the log into the file when it is long."""
+        if self._log_is_long():
+            with suppress(sqlite3.Error):  # it is tried again, and what was committed is
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Begin to write, as soon as no other process does.
