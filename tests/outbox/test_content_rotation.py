@@ -114,6 +114,7 @@ def test_a_group_has_no_more_octets_than_a_short_transaction_can_take(fresh_sett
             office = await here.office()
             desk = queue(office)
             contents = await handed_in(desk, 6, body=LINE * 100)  # ten kilobytes each
+            await asyncio.sleep(0.002)  # ids are in order from one millisecond to the next
             contents |= await handed_in(desk, 1, body=LINE * 300)
             heard = []
             await rotate(
