@@ -251,11 +251,11 @@ def test_the_longer_a_commit_took_the_later_one_is_made_there_again(sqlite_setti
 
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *given, **more: connect(*given, factory=Slow, **more))
-    monkeypatch.setattr(sqlite_writer, "_QUICK", 0.05)
+    monkeypatch.setattr(sqlite_writer, "_QUICK", 0.01)
     seconds = [0.0]
 
     async def work(store) -> None:
-        for number, slow in enumerate((0.0, 0.17, 0.0, 0.0, 0.0, 0.0, 0.0)):
+        for number, slow in enumerate((0.0, 0.28, 0.0, 0.0, 0.0, 0.0, 0.0)):
             seconds[0] = slow
             await store.perform(role(str(number)), length="brief")
 
@@ -282,13 +282,33 @@ def test_a_long_log_is_written_into_the_file_in_the_thread(sqlite_settings, monk
                 await add_roles(store, str(number))
             else:
                 await store.perform(role(str(number)), length=how)
-            ahead.append(store._writer._log.pages_ahead())
+            ahead.append(store._writer._log.pages() - store._writer._log.written())
         return ahead
 
     ahead = on_store(sqlite_settings, work)
     assert 20 < max(ahead) <= 40
     assert ahead.count(0) >= 2
     assert not any(where)
+
+
+def test_a_log_that_could_be_written_into_the_file_in_part_is_soon_written_as_a_whole(sqlite_settings, monkeypatch):
+    """Until then it cannot begin anew: here somebody reads, and in service other processes add to it meanwhile."""
+    monkeypatch.setattr(sqlite_writer, "PAGES_AHEAD", 200)
+
+    async def work(store) -> list[int]:
+        pages = []
+        with contextlib.closing(sqlite3.connect(sqlite_settings.sqlite_file, isolation_level=None)) as reader:
+            for number in range(300):
+                await store.perform(role(str(number)), length="brief")
+                pages.append(store._writer._log.pages())
+                if 180 < pages[-1] <= 200 and not reader.in_transaction:
+                    reader.execute("BEGIN")
+                    reader.execute("SELECT * FROM role").fetchall()
+                if pages[-1] > 230 and reader.in_transaction:
+                    reader.execute("COMMIT")
+        return pages
+
+    assert 230 < max(on_store(sqlite_settings, work)) < 260
 
 
 def test_no_commit_writes_the_log_into_the_file_by_itself(sqlite_settings):

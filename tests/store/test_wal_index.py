@@ -65,12 +65,13 @@ def test_it_tells_how_much_of_the_log_is_not_in_the_file(database):
     index = WalIndex.of(file)
     for _ in range(3):
         connection.execute(_CHANGE)
-    known = index.pages_ahead()
+    known = index.pages()
     assert connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall() == [(0, known, known)]
     assert known >= 3
-    assert index.pages_ahead() == 0
+    assert index.pages() == index.written() == known
     connection.execute(_CHANGE)
-    assert 0 < index.pages_ahead() < known, "the log begins anew"
+    assert 0 < index.pages() < known, "the log begins anew"
+    assert index.written() == 0
 
 
 def test_it_differs_after_a_commit_that_follows_a_checkpoint(database):

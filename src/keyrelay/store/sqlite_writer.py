@@ -25,7 +25,8 @@ STATEMENTS = 512
 PAGES_AHEAD = 4_000
 """Written to the log before they go into the file: the same few pages change in every commit, and go there once."""
 
-_QUICK = 0.003  # seconds that a commit may take in the caller's thread
+_QUICK = 0.003  # seconds that commits may take in the caller's thread, as a rule
+_RULE = 8  # commits that make one
 _MOST_ELSEWHERE = 1_000  # commits in the other thread before it is tried again
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005  # seconds, between two looks whether another process still writes
@@ -44,7 +45,8 @@ class Writer:
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection
         self._log: WalIndex | None = None
-        self._elsewhere = self._next_elsewhere = 0  # brief commits that go to the thread, because one here was slow
+        self._usual = 0.0  # seconds that commits in the caller's thread take
+        self._elsewhere = self._next_elsewhere = 0  # brief commits that go to the thread, because they were slow
         self._under_way = 0  # orders that the thread has not done yet, whoever still waits for them
         # A daemon: whoever fails before it is closed need not wait for it.
         self._thread = threading.Thread(target=self._work, name="keyrelay-sqlite", daemon=True)
@@ -166,10 +168,15 @@ class Writer:
         began = time.perf_counter()
         self._connection.execute("COMMIT")
         seconds = time.perf_counter() - began
-        # A slow disk is tried again more and more rarely. In the thread its speed cannot be known: it waits for the
-        # interpreter as well.
-        slow = 0 if seconds < _QUICK else max(int(seconds / _QUICK), 2 * self._next_elsewhere)
-        self._elsewhere = self._next_elsewhere = min(slow, _MOST_ELSEWHERE)
+        # In the thread that cannot be known, which waits for the interpreter as well: a slow disk is tried again, more
+        # and more rarely.
+        self._usual += (seconds - self._usual) / _RULE
+        if seconds < _QUICK:
+            self._next_elsewhere = 0
+        if self._usual > _QUICK:
+            rarely = max(int(self._usual / _QUICK), 2 * self._next_elsewhere)
+            self._elsewhere = self._next_elsewhere = min(rarely, _MOST_ELSEWHERE)
+            self._usual = 0.0
 
     async def commit(self) -> None:
         await self.do(self._commit)
@@ -193,7 +200,8 @@ class Writer:
         self._keep_log_short(connection)
 
     def _log_is_long(self) -> bool:
-        return self._log is not None and self._log.pages_ahead() > PAGES_AHEAD
+        """Too long, and with pages that are not in the file yet: others may have added some while it was written."""
+        return self._log is not None and PAGES_AHEAD < self._log.pages() > self._log.written()
 
     def _keep_log_short(self, connection: sqlite3.Connection) -> None:
         """Write the log into the file when it is long."""

@@ -39,11 +39,17 @@ class WalIndex:
     def header(self) -> bytes:
         return self._shared[:_HEADER_BYTES]
 
-    def pages_ahead(self) -> int:
-        """How many pages stand in the log that were not written into the file yet."""
-        (frames,) = struct.unpack_from("=I", self._shared, _FRAMES_AT)
-        (written,) = struct.unpack_from("=I", self._shared, _WRITTEN_AT)
-        return int(frames - written)
+    def pages(self) -> int:
+        """How many pages stand in the log, which begins anew with the first commit after all were written back."""
+        return self._number(_FRAMES_AT)
+
+    def written(self) -> int:
+        """How many of them were written into the file."""
+        return self._number(_WRITTEN_AT)
+
+    def _number(self, place: int) -> int:
+        (number,) = struct.unpack_from("=I", self._shared, place)
+        return int(number)
 
 
 @cache
