@@ -114,7 +114,6 @@ def test_a_group_has_no_more_octets_than_a_short_transaction_can_take(fresh_sett
             office = await here.office()
             desk = queue(office)
             contents = await handed_in(desk, 6, body=LINE * 100)  # ten kilobytes each
-            await asyncio.sleep(0.002)  # ids are in order from one millisecond to the next
             contents |= await handed_in(desk, 1, body=LINE * 300)
             heard = []
             await rotate(
@@ -176,6 +175,27 @@ def test_a_content_that_cannot_be_opened_holds_up_no_other_and_keeps_its_key(fre
             assert await rotate_all(office) == Rotated(2, 0, 0, 0, 6)
             assert await keys(office.store) == [1, 2]
             del contents[damaged]
+            assert await read(office, contents) == contents
+
+    run(main())
+
+
+def test_keys_that_are_rotated_several_times_while_a_message_comes_in_do_not_refuse_it(fresh_settings):
+    async def main():
+        async with site(fresh_settings) as here:
+            office, deaf = await here.office("a"), await here.office("deaf")
+            await rotate_all(office)
+            reload, times = deaf.keyring.reload, []
+
+            async def overtaken(self, reader):
+                await reload(reader)
+                if len(times) < 4:
+                    times.append(await rotate_all(office))
+
+            deaf.keyring.reload = MethodType(overtaken, deaf.keyring)
+            deaf.keyring.refresh = MethodType(lambda *_: asyncio.sleep(0), deaf.keyring)
+            contents = await handed_in(queue(deaf), 3)
+            assert len(times) == 4
             assert await read(office, contents) == contents
 
     run(main())

@@ -30,6 +30,7 @@ from keyrelay.store.model import Conflict, Length, Statement, Work
 _MOST_AT_ONCE = 128  # messages in one transaction
 _MOST_OCTETS, _MUCH = 16 * 1024 * 1024, 1024 * 1024  # in one transaction, or one message
 _OCTETS_OF_RECIPIENT = 1024  # with its rows
+_MOST_ROTATIONS = 10  # of the keys, while one group is taken in
 _MOST_WAITING = 128 * 1024 * 1024  # octets, before we say that we are busy
 
 PRIORITIES: Mapping[str, int] = {"high": 1, "normal": 0, "low": -1}
@@ -168,13 +169,17 @@ class Queue:
 
     async def _commit(self, group: list[_Entry]) -> list[Receipt | KeyReused]:
         await self._keyring.refresh(self._store)
+        for _ in range(_MOST_ROTATIONS):
+            try:
+                return await self._attempt(group)
+            except Conflict:  # a rotation threw the data key away before we heard of the new one
+                await self._keyring.reload(self._store)
+        return await self._attempt(group)
+
+    async def _attempt(self, group: list[_Entry]) -> list[Receipt | KeyReused]:
         much = _octets(group) > _MUCH
         work = self._enqueue(group, self._sealed(group), joined=not much)
-        try:
-            return await self._store.perform(work, length="long" if much else self._length())
-        except Conflict:  # a rotation threw the data key away before we heard of the new one
-            await self._keyring.reload(self._store)
-            return await self._store.perform(self._enqueue(group, self._sealed(group)))
+        return await self._store.perform(work, length="long" if much else self._length())
 
     def _length(self) -> Length:
         """Mail that goes out meanwhile would wait as well."""
@@ -184,7 +189,7 @@ class Queue:
         return [content.seal(self._keyring, entry.id, entry.letter.content) for entry in group]
 
     def _enqueue(
-        self, group: list[_Entry], sealed: Sequence[Sealed], *, joined: bool = False
+        self, group: list[_Entry], sealed: Sequence[Sealed], *, joined: bool
     ) -> Work[list[Receipt | KeyReused]]:
         """``joined``: by those who have come since, while it was waited for other transactions."""
         if joined:
