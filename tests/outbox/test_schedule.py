@@ -82,8 +82,7 @@ def test_the_diagram_names_every_state_and_no_other():
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("wanted", STATES)
 def test_a_state_follows_only_where_the_diagram_has_an_arrow(state, wanted):
-    recipient = replace(sending(), state=state)
-    next_at = NOON if wanted in WAITING else None
+    recipient, next_at = sending(state=state), NOON if wanted in WAITING else None
     if wanted in NEXT[state]:
         assert recipient.to(wanted, next_at=next_at).state == wanted
     else:
@@ -119,7 +118,7 @@ def test_whatever_the_relay_says_no_state_is_outside_the_diagram(policy, answers
 
 @given(sayings, st.sampled_from(STATES))
 def test_only_what_is_being_sent_can_be_settled(said, state):
-    recipient = replace(sending(), state=state)
+    recipient = sending(state=state)
     if state == "sending":
         assert settle(recipient, said, SCHEDULE, NOON).state != "sending"
         return
@@ -306,7 +305,7 @@ def test_a_lease_that_ended_leaves_the_outcome_unknown_unless_nothing_was_begun(
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("state", STATES)
 def test_people_may_do_what_the_table_says_and_nothing_else(action, state):
-    recipient = replace(sending(tries=5), state=state)
+    recipient = sending(tries=5, state=state)
     allowed, becomes = ACTIONS[action]
     if state in allowed:
         after = steered(recipient, action, POLICY, NOON + POLICY.life)

@@ -17,6 +17,7 @@ from keyrelay.store.engine import open_store
 from keyrelay.store.model import Conflict
 from keyrelay.store.postgresql import PostgresqlStore
 from live import ANONYMOUS, BASIC, SMTP, V2
+from stores import add_roles
 from submissions import hand_in
 
 pytestmark = pytest.mark.parametrize("fresh_settings", ["postgresql"], indirect=True)
@@ -147,14 +148,6 @@ def test_closing_ends_also_at_the_moment_a_notification_arrives(fresh_settings, 
         return bool(done)
 
     assert asyncio.run(close())
-
-
-async def add_roles(store, *names: str, then: Exception | None = None) -> None:
-    async with store.change("access") as change:
-        for name in names:
-            await change.run("INSERT INTO role (name) VALUES ($1)", name)
-        if then is not None:
-            raise then
 
 
 def test_a_change_that_fails_leaves_nothing_and_the_next_one_works(fresh_settings):

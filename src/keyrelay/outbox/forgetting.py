@@ -98,7 +98,7 @@ class Forgetting:
         old = yield from self._old(found, ages)
         removed = yield from _erase("message_content", "message", [kept.submission.id for kept in old])
         turns = [_turn(kept, kept.state, removed) for kept in old if kept.submission.id in removed]
-        yield from self._books.entries(turns, self._office.watch.clock.wall)
+        yield from self._books.entries(turns, self._office.watch.wall)
         return Gone(len(turns), -sum(turn.content for turn in turns))
 
     def record(self, found: Sequence[Found], ages: Ages) -> Work[Gone]:
@@ -110,7 +110,7 @@ class Forgetting:
         yield from many(_ERASE_ADDRESSES, list(_addresses(old)), ")", types="TEXT TEXT")
         yield from _erase("message", "id", ids)
         turns = [_turn(kept, None, removed) for kept in old]
-        yield from self._books.entries(turns, self._office.watch.clock.wall)
+        yield from self._books.entries(turns, self._office.watch.wall)
         accepted = sum(turn.before == "accepted" for turn in turns)
         yield _COUNT_FORGOTTEN, (len(turns), accepted)
         return Gone(len(turns), -sum(turn.content for turn in turns))

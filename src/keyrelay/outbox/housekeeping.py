@@ -176,7 +176,7 @@ class Housekeeping:
     async def _walk(self, name: str, look: Look, step: Step, ages: Ages, wanted: float = inf) -> Gone:
         """Look at messages, the oldest first, and let those go that are old, until so many octets went."""
         watch, went, in_vain = self._office.watch, Gone(), 0
-        before = first_id(watch.clock.wall - min(ages.values()))  # what was submitted later cannot be that old
+        before = first_id(watch.wall - min(ages.values()))  # what was submitted later cannot be that old
         after = self._walks.pop(name, "")
         while went.octets < wanted and (found := await look(self._store, after, before)):
             old = [one for one in found if one.is_old(ages, watch.now)]
@@ -195,7 +195,7 @@ class Housekeeping:
     # --- What stands beside them -----------------------------------------------------------------------------
 
     async def _sweep(self, done: Counter[str]) -> None:
-        wall = self._office.watch.clock.wall
+        wall = self._office.watch.wall
         for what, statement, than in (
             ("keys", sweeping.KEYS, stamp(wall - _KEYS)),
             ("events", sweeping.EVENTS, stamp(wall - _EVENTS)),

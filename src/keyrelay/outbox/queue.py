@@ -28,8 +28,8 @@ from keyrelay.secrets.keyring import Sealed
 from keyrelay.store.model import Conflict, Length, Statement, Work
 
 _MOST_AT_ONCE = 128  # messages in one transaction
-_MOST_OCTETS, _MUCH = 16 * 1024 * 1024, 1024 * 1024  # in one transaction, or one message
-_OCTETS_OF_RECIPIENT = 1024  # with its rows
+_HEAVIEST, _HEAVY = 16 * 1024 * 1024, 1024 * 1024  # octets in one transaction, or one message
+_WEIGHT_OF_RECIPIENT = 1024  # octets, for its rows
 _MOST_ROTATIONS = 10  # of the keys, while one group is taken in
 _MOST_WAITING = 128 * 1024 * 1024  # octets, before we say that we are busy
 
@@ -74,9 +74,9 @@ class _Entry(msgspec.Struct, frozen=True, eq=False):
     receipt: asyncio.Future[Receipt]
 
     @property
-    def octets(self) -> int:
-        """What it takes of a transaction."""
-        return len(self.letter.content) + _OCTETS_OF_RECIPIENT * len(self.letter.envelope.recipients)
+    def weight(self) -> int:
+        """What it takes of a transaction, in octets."""
+        return len(self.letter.content) + _WEIGHT_OF_RECIPIENT * len(self.letter.envelope.recipients)
 
 
 class Queue:
@@ -139,7 +139,7 @@ class Queue:
         try:
             while self._waiting:
                 group: list[_Entry] = []
-                self._join(group, _MOST_OCTETS)
+                self._join(group, _HEAVIEST)
                 try:
                     receipts = await self.figures.commit(group, self._commit(group))
                 except Exception as problem:  # noqa: BLE001 - each caller is told
@@ -149,18 +149,18 @@ class Queue:
                     for entry, receipt in zip(group, receipts, strict=True):
                         _tell(entry, receipt)
                     self._taken_in()
-                self._octets -= sum([len(entry.letter.content) for entry in group])
+                self._octets -= _octets(group)
                 if self._waiting:
                     await asyncio.sleep(0)  # a brief commit waits for nothing, and others have work too
         finally:
             self._task = None
 
     def _join(self, group: list[_Entry], most: int) -> Sequence[_Entry]:
-        """Let those who wait into a group, of so many octets at most or one message. Who joins it is returned."""
-        count, octets = 0, _octets(group)
+        """Let those who wait into a group, of that weight at most or one message. Who joins it is returned."""
+        count, weight = 0, _weight(group)
         for entry in self._waiting[: _MOST_AT_ONCE - len(group)]:
-            octets += entry.octets
-            if octets > most and (group or count):
+            weight += entry.weight
+            if weight > most and (group or count):
                 break
             count += 1
         joining, self._waiting = self._waiting[:count], self._waiting[count:]
@@ -177,9 +177,9 @@ class Queue:
         return await self._attempt(group)
 
     async def _attempt(self, group: list[_Entry]) -> list[Receipt | KeyReused]:
-        much = _octets(group) > _MUCH
-        work = self._enqueue(group, self._sealed(group), joined=not much)
-        return await self._store.perform(work, length="long" if much else self._length())
+        heavy = _weight(group) > _HEAVY
+        work = self._enqueue(group, self._sealed(group), joined=not heavy)
+        return await self._store.perform(work, length="long" if heavy else self._length())
 
     def _length(self) -> Length:
         """Mail that goes out meanwhile would wait as well."""
@@ -193,7 +193,7 @@ class Queue:
     ) -> Work[list[Receipt | KeyReused]]:
         """``joined``: by those who have come since, while it was waited for other transactions."""
         if joined:
-            sealed = [*sealed, *self._sealed(self._join(group, _MUCH))]
+            sealed = [*sealed, *self._sealed(self._join(group, _HEAVY))]
         clock = self._watch.clock
         at = stamp(clock.wall)
         earlier = yield from _take_keys(group, at)
@@ -205,8 +205,7 @@ class Queue:
             [(entry.id, seal.key_id, seal.content) for entry, seal in new],
         )
         yield from many("INSERT INTO message_recipient (address, message)", list(_addresses(entries)))
-        octets = sum([len(entry.letter.content) for entry in entries])
-        yield from self._books.arrivals([entry.id for entry in entries], octets, clock.wall)
+        yield from self._books.arrivals([entry.id for entry in entries], _octets(entries), clock.wall)
         if entries and not self._sends_itself():
             yield self._store.signal()
         return [earlier.get(entry.id, Receipt(entry.id)) for entry in group]
@@ -243,8 +242,12 @@ _INSERT_MESSAGE = (
 )
 
 
+def _weight(group: Sequence[_Entry]) -> int:
+    return sum([entry.weight for entry in group])
+
+
 def _octets(group: Sequence[_Entry]) -> int:
-    return sum([entry.octets for entry in group])
+    return sum([len(entry.letter.content) for entry in group])
 
 
 def _take_keys(group: Sequence[_Entry], made_at: int) -> Work[dict[str, Receipt | KeyReused]]:

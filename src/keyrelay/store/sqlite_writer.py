@@ -156,13 +156,15 @@ class Writer:
         The way to the thread and back takes as long: each time that a busy event loop lets go of the interpreter, it
         wakes the thread, which finds it taken again.
         """
-        if brief and self._log is not None and not self._elsewhere:
+        if not brief or self._log is None:
+            await self.commit()
+        elif self._elsewhere:
+            self._elsewhere -= 1
+            await self.commit()
+        else:
             self._commit_here()
             if self._log_is_long():
                 await self.do(self._keep_log_short)
-        else:
-            self._elsewhere = max(self._elsewhere - 1, 0)
-            await self.commit()
 
     def _commit_here(self) -> None:
         began = time.perf_counter()
