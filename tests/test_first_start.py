@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import time
@@ -132,6 +133,38 @@ def test_ctrl_c_ends_it_without_a_traceback(environment, workers):
     assert gone(family)
 
 
+def test_ctrl_c_ends_a_worker_that_is_just_being_born_without_a_traceback(environment, eventually):
+    """As when one has died, or was slow to start and was given up."""
+    with serving(environment, "--workers", "2") as command:
+        command.wait_until_alive()
+        first = command.process.pid
+        before = workers_of(first)
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: any(catches_ctrl_c(pid) for pid in workers_of(first) if pid not in before))
+        family = processes_of(first)
+        for pid in family:
+            os.kill(pid, signal.SIGINT)
+        _, errors = command.ended()
+    assert command.process.returncode in {0, 130, -signal.SIGINT}
+    assert "Traceback" not in errors
+    assert gone(family)
+
+
+def test_a_worker_that_ends_while_it_starts_is_replaced_at_once(environment, eventually):
+    with serving(environment, "--workers", "2") as command:
+        command.wait_until_alive()
+        first = command.process.pid
+        before = workers_of(first)
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: set(workers_of(first)) - set(before))
+        (new,) = set(workers_of(first)) - set(before)
+        os.kill(new, signal.SIGSTOP)
+        time.sleep(1)  # by now it is asked whether it is well
+        os.kill(new, signal.SIGKILL)
+        eventually(lambda: set(workers_of(first)) - {*before, new})
+        assert get(command, command.password).status_code == 200
+
+
 def test_several_workers_answer_as_one(environment):
     with serving(environment, "--workers", "2") as command:
         auth = ("admin", command.password)
@@ -161,8 +194,25 @@ def test_workers_do_not_outlive_the_first_process(environment):
 
 def processes_of(pid: int) -> list[int]:
     """A process and all that descend from it, the first one last."""
-    children = [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    children = [int(text) for text in told_of(pid, f"task/{pid}/children").split()]
     return [*(each for child in children for each in processes_of(child)), pid]
+
+
+def workers_of(pid: int) -> list[int]:
+    return [each for each in processes_of(pid) if "spawn_main" in told_of(each, "cmdline")]
+
+
+def catches_ctrl_c(pid: int) -> bool:
+    """Python runs in it, and would raise KeyboardInterrupt wherever it is."""
+    caught = re.search(r"^SigCgt:\s*(\w+)$", told_of(pid, "status"), re.MULTILINE)
+    return bool(caught and int(caught[1], 16) & 1 << signal.SIGINT - 1)
+
+
+def told_of(pid: int, what: str) -> str:
+    """Nothing, once the process is gone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/{what}").read_text()
+    return ""
 
 
 def gone(pids: list[int]) -> bool:

@@ -101,6 +101,8 @@ def options(chosen: Settings) -> dict[str, Any]:
         "proxy_headers": False,
         "server_header": False,
         "timeout_graceful_shutdown": 10,
+        # A worker that has not begun by then is given up and made anew, which helps no busy machine.
+        "timeout_worker_healthcheck": 20,
         # A request has nothing of the one before it on its connection: not its id, and not its user.
         "reset_contextvars": True,
     }

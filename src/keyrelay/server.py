@@ -377,14 +377,7 @@ def serve(chosen: Settings, announce: Callable[[str, Node], None]) -> None:
         return
     with runner:
         runner.run(prepare())
-    from uvicorn.supervisors import Multiprocess
-
-    class Workers(Multiprocess):
-        def init_processes(self) -> None:
-            # New processes inherit what is blocked; the first one gets its Ctrl+C a moment later.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            super().init_processes()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    from keyrelay.workers import Workers
 
     config = uvicorn.Config("keyrelay.server:worker", factory=True, workers=chosen.workers, **options)
     Workers(config, sockets=[listener]).run()

@@ -153,7 +153,7 @@ def test_the_database_does_not_show_whose_it_is(on_both):
     async def test(clock, rates):
         await rates.take(Meter(per_minute(5), "jo@example.org"), Meter(per_minute(5, "address"), "192.0.2.1"))
         assert "jo" not in str(await kept(clock))
-        assert "192" not in str([key for key, _, _ in await kept(clock)])
+        assert "192.0.2" not in str(await kept(clock))
 
     on_both(test)
 
