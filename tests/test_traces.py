@@ -58,13 +58,9 @@ print([name for name in sys.modules if name.startswith(traced)])
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_off_a_span_costs_next_to_nothing():
-    began = time.process_time()
-    for _ in range(100_000):
-        with traces.span("x") as span:
-            span.note({})
-        traces.note(a=1)
-    assert time.process_time() - began < 1.0  # 10 microseconds each, and a tenth of that is enough
+def test_off_nothing_is_made_for_a_span():
+    with traces.span("x") as one, traces.span("y", "server", parent="00-1-2-01") as other:
+        assert one is other
 
 
 # --- Requests ------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from typing import Any
 
 import httpx2
@@ -116,11 +115,21 @@ async def _nothing() -> dict[str, Any]:
 
 def test_which_roles_the_claims_give_is_found_in_one_go():
     """Each role is looked at once, and not once for each claim."""
-    kept = [RoleClaim(number, Claim(ClaimType.USER, str(number), "x"), "") for number in range(3000)]
-    roles = [Role(number, f"r{number}", "", claims=tuple(kept[number : number + 10])) for number in range(1000)]
-    began = time.process_time()
+    looks = 0
+
+    class Watched(tuple[RoleClaim, ...]):
+        __slots__ = ()
+
+        def __iter__(self):
+            nonlocal looks
+            looks += 1
+            return super().__iter__()
+
+    kept = [RoleClaim(number, Claim(ClaimType.USER, str(number), "x"), "") for number in range(300)]
+    roles = [Role(number, f"r{number}", "", claims=Watched(kept[number : number + 10])) for number in range(100)]
+    looks = 0
     given = claims._given(kept, roles)
-    assert time.process_time() - began < 0.5
+    assert looks == 100
     assert given[0] == ["r0"]
     assert given[9] == [f"r{number}" for number in range(10)]
-    assert given[2999] == []
+    assert given[299] == []
