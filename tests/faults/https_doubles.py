@@ -44,6 +44,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
+    disable_nagle_algorithm = True  # or a body waits behind its head until that is acknowledged
     server: _Server
     context: ssl.SSLContext
 

@@ -117,7 +117,7 @@ class Double:
         self._ended = threading.Event()
         self._server = _Server((HOST, 0), self._handler(context))
         self._server.handle_error = lambda *_: None  # a client that goes away, or whose certificate is refused
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     @property
     def port(self) -> int:
@@ -155,6 +155,7 @@ class Double:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             timeout = 30
+            disable_nagle_algorithm = True  # or a body waits behind its head until that is acknowledged
 
             def setup(self) -> None:
                 # Here, in the thread of this connection: a slow handshake keeps no other caller waiting.
