@@ -16,7 +16,7 @@ from keyrelay.relay.connecting import Address, connect, resolve
 from keyrelay.relay.model import StageFailed
 from keyrelay.relay.opening import Patience, Terms, open_session
 from keyrelay.relay.transcript import Redactor, Transcript
-from relaying import ANONYMOUS, both_loops, evidence_of, profile, relay, run, terms
+from relaying import ANONYMOUS, both_loops, evidence_of, profile, relay, run, terms, until
 
 SIX, FOUR = "::1", "127.0.0.1"
 
@@ -166,6 +166,63 @@ def test_silence_everywhere_is_a_time_out(loop):
 def test_a_port_where_nobody_listens_is_a_refusal(loop):
     evidence = run(evidence_of(connect([at(FOUR, nobody_at(FOUR))], seconds=5)), loop)
     assert (evidence.stage, evidence.kind) == ("connect", "refused")
+
+
+@both_loops
+def test_what_was_reached_is_kept_although_another_attempt_is_slow_to_give_up(loop, monkeypatch):
+    """Whoever waits for it may be called off meanwhile, and then nobody would close it."""
+    made: list[socket.socket] = []
+    attempt = connecting._attempt
+
+    async def slow_to_give_up(address: Address) -> socket.socket:
+        try:
+            made.append(await attempt(address))
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.1)
+            raise
+        return made[-1]
+
+    async def main() -> None:
+        monkeypatch.setattr(connecting, "_attempt", slow_to_give_up)
+        async with relay() as there, deaf(port=there.port):
+            racing = asyncio.create_task(connect([at("127.0.0.2", there.port), at(FOUR, there.port)], seconds=5))
+            await until(lambda: bool(made))
+            await asyncio.sleep(0.01)
+            racing.cancel()
+            connected, _, _ = await racing
+            assert made == [connected]
+            connected.close()
+            await asyncio.sleep(0.15)
+
+    run(main(), loop)
+
+
+@both_loops
+def test_one_that_comes_about_while_it_is_given_up_is_closed(loop, monkeypatch):
+    made: list[socket.socket] = []
+    attempt = connecting._attempt
+
+    async def too_late(address: Address) -> socket.socket:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(5)
+        made.append(await attempt(address))
+        return made[-1]
+
+    async def main() -> None:
+        async with relay() as there:
+            monkeypatch.setattr(connecting, "_attempt", too_late)
+            racing = asyncio.create_task(connect([at(FOUR, there.port)], seconds=5))
+            await asyncio.sleep(0.05)
+            for _ in range(2):  # by two who have each lost their patience
+                racing.cancel()
+                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError):
+                await racing
+            await until(lambda: bool(made))
+            await asyncio.sleep(0.01)
+            assert made[0].fileno() == -1
+
+    run(main(), loop)
 
 
 @both_loops

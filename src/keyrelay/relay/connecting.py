@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
@@ -89,7 +90,7 @@ async def connect(addresses: list[Address], *, seconds: float) -> tuple[socket.s
     except TimeoutError:
         failures |= {str(address): "timeout" for address in running.values()}
     finally:
-        await _give_up(running)
+        _give_up(running)
     raise failed("connect", _said_most(failures), attempts=failures)
 
 
@@ -105,12 +106,16 @@ async def _attempt(address: Address) -> socket.socket:
     return connection
 
 
-async def _give_up(running: dict[asyncio.Task[socket.socket], Address]) -> None:
+def _give_up(running: Iterable[asyncio.Task[socket.socket]]) -> None:
+    """Without waiting for them: whoever waits can be cancelled, and would lose a connection that has come about."""
     for task in running:
+        task.add_done_callback(_close)
         task.cancel()
-    for ended in await asyncio.gather(*running, return_exceptions=True):
-        if isinstance(ended, socket.socket):  # two came about in the same turn
-            ended.close()
+
+
+def _close(attempt: asyncio.Task[socket.socket]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
 
 
 def _said_most(failures: dict[str, str]) -> Kind:
