@@ -7,6 +7,7 @@ import re
 import signal
 import stat
 import time
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -136,12 +137,9 @@ def test_ctrl_c_ends_it_without_a_traceback(environment, workers):
 def test_ctrl_c_ends_a_worker_that_is_just_being_born_without_a_traceback(environment, eventually):
     """As when one has died, or was slow to start and was given up."""
     with serving(environment, "--workers", "2") as command:
-        command.wait_until_alive()
-        first = command.process.pid
-        before = workers_of(first)
-        os.kill(before[0], signal.SIGKILL)
-        eventually(lambda: any(catches_ctrl_c(pid) for pid in workers_of(first) if pid not in before))
-        family = processes_of(first)
+        new = without_a_worker(command)
+        eventually(lambda: any(map(catches_ctrl_c, new())))
+        family = processes_of(command.process.pid)
         for pid in family:
             os.kill(pid, signal.SIGINT)
         _, errors = command.ended()
@@ -152,16 +150,13 @@ def test_ctrl_c_ends_a_worker_that_is_just_being_born_without_a_traceback(enviro
 
 def test_a_worker_that_ends_while_it_starts_is_replaced_at_once(environment, eventually):
     with serving(environment, "--workers", "2") as command:
-        command.wait_until_alive()
-        first = command.process.pid
-        before = workers_of(first)
-        os.kill(before[0], signal.SIGKILL)
-        eventually(lambda: set(workers_of(first)) - set(before))
-        (new,) = set(workers_of(first)) - set(before)
-        os.kill(new, signal.SIGSTOP)
+        new = without_a_worker(command)
+        eventually(new)
+        (ending,) = new()
+        os.kill(ending, signal.SIGSTOP)
         time.sleep(1)  # by now it is asked whether it is well
-        os.kill(new, signal.SIGKILL)
-        eventually(lambda: set(workers_of(first)) - {*before, new})
+        os.kill(ending, signal.SIGKILL)
+        eventually(lambda: new() - {ending})
         assert get(command, command.password).status_code == 200
 
 
@@ -196,6 +191,15 @@ def processes_of(pid: int) -> list[int]:
     """A process and all that descend from it, the first one last."""
     children = [int(text) for text in told_of(pid, f"task/{pid}/children").split()]
     return [*(each for child in children for each in processes_of(child)), pid]
+
+
+def without_a_worker(command: Command) -> Callable[[], set[int]]:
+    """Kill one of the workers; what is returned finds those that have come since."""
+    command.wait_until_alive()
+    first = command.process.pid
+    before = workers_of(first)
+    os.kill(before[0], signal.SIGKILL)
+    return lambda: set(workers_of(first)) - set(before)
 
 
 def workers_of(pid: int) -> list[int]:

@@ -127,7 +127,6 @@ def test_which_roles_the_claims_give_is_found_in_one_go():
 
     kept = [RoleClaim(number, Claim(ClaimType.USER, str(number), "x"), "") for number in range(300)]
     roles = [Role(number, f"r{number}", "", claims=Watched(kept[number : number + 10])) for number in range(100)]
-    looks = 0
     given = claims._given(kept, roles)
     assert looks == 100
     assert given[0] == ["r0"]
